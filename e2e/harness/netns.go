@@ -1,0 +1,163 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Netns is a network namespace with nothing in it but loopback.
+type Netns struct {
+	Name string
+	dir  string // /etc/netns/NAME: files that programs in the namespace see in /etc
+}
+
+var netnsCount atomic.Int32
+
+// NewNetns makes a network namespace whose loopback has the given addresses; it goes with the test. Without the
+// privilege to make one the test is skipped.
+func NewNetns(t testing.TB, addresses ...string) *Netns {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: a network namespace needs root")
+	}
+	ns := &Netns{Name: fmt.Sprintf("kubezone-%d-%d", os.Getpid(), netnsCount.Add(1))}
+	ns.dir = filepath.Join("/etc/netns", ns.Name)
+	if output, err := exec.Command("ip", "netns", "add", ns.Name).CombinedOutput(); err != nil {
+		if strings.Contains(string(output), "Operation not permitted") {
+			t.Skipf("skipped: a network namespace needs CAP_SYS_ADMIN: %s", output)
+		}
+		t.Fatalf("ip netns add: %v: %s", err, output)
+	}
+	t.Cleanup(func() {
+		if output, err := exec.Command("ip", "netns", "delete", ns.Name).CombinedOutput(); err != nil {
+			t.Errorf("ip netns delete: %v: %s", err, output)
+		}
+	})
+	// The folder is made even if the test writes no file: with none `ip netns exec` has nothing to mount.
+	parent := filepath.Dir(ns.dir)
+	_, err := os.Stat(parent)
+	parentIsNew := errors.Is(err, os.ErrNotExist)
+	if err := os.MkdirAll(ns.dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(ns.dir); err != nil {
+			t.Error(err)
+		}
+		if parentIsNew {
+			_ = os.Remove(parent) // refused if another test has a folder there by now
+		}
+	})
+	ns.ip(t, "link", "set", "lo", "up")
+	for _, address := range addresses {
+		ns.AddAddress(t, address)
+	}
+	return ns
+}
+
+// AddAddress gives loopback one more address.
+func (ns *Netns) AddAddress(t testing.TB, address string) {
+	t.Helper()
+	args := []string{"address", "add", address, "dev", "lo"}
+	if strings.Contains(address, ":") {
+		args = append(args, "nodad") // usable at once
+	}
+	ns.ip(t, args...)
+}
+
+func (ns *Netns) ip(t testing.TB, args ...string) {
+	t.Helper()
+	output, err := exec.Command("ip", append([]string{"-netns", ns.Name}, args...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, output)
+	}
+}
+
+// WriteEtc makes a file that programs started by Command see in /etc.
+func (ns *Netns) WriteEtc(t testing.TB, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(ns.dir, name), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Command prepares a program that runs in the namespace.
+func (ns *Netns) Command(name string, args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", ns.Name, name}, args...)...)
+}
+
+// Dial opens a connection in the namespace; it may be used from anywhere.
+func (ns *Netns) Dial(network, address string) (conn net.Conn, err error) {
+	if inErr := ns.inside(func() { conn, err = net.Dial(network, address) }); inErr != nil {
+		return nil, inErr
+	}
+	return conn, err
+}
+
+// Listen opens a TCP listener in the namespace.
+func (ns *Netns) Listen(t testing.TB, address string) net.Listener {
+	t.Helper()
+	var listener net.Listener
+	var err error
+	if inErr := ns.inside(func() { listener, err = net.Listen("tcp", address) }); inErr != nil {
+		t.Fatal(inErr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+// ListenPacket opens a UDP socket in the namespace.
+func (ns *Netns) ListenPacket(t testing.TB, address string) net.PacketConn {
+	t.Helper()
+	var conn net.PacketConn
+	var err error
+	if inErr := ns.inside(func() { conn, err = net.ListenPacket("udp", address) }); inErr != nil {
+		t.Fatal(inErr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// inside runs f on a thread that is in the namespace meanwhile. f must not hand its work to another goroutine; opening a
+// socket by address does not.
+func (ns *Netns) inside(f func()) error {
+	runtime.LockOSThread()
+	home, err := os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer home.Close()
+	there, err := os.Open(filepath.Join("/run/netns", ns.Name))
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer there.Close()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("setns %s: %w", ns.Name, err)
+	}
+	f()
+	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("setns back: %w", err) // the thread stays locked, and goes with its goroutine
+	}
+	runtime.UnlockOSThread()
+	return nil
+}
