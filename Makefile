@@ -1,0 +1,80 @@
+# The commands of this repository; `make help` lists them. CI runs `make test`.
+
+GO       ?= go
+BIN      := bin/coredns
+FUZZTIME ?= 20s
+
+# The flags of the shipped binary. They are everybody's, so that a package that the binary, the tests and the linters
+# share is compiled once. The race detector alone needs cgo.
+export CGO_ENABLED = 0
+export GOFLAGS := $(filter-out -trimpath -buildvcs=%,$(shell $(GO) env GOFLAGS)) -trimpath -buildvcs=false
+COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null)
+LDFLAGS := -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(COMMIT)
+
+# Every Go module here. The nested ones keep what they need out of the go.mod that users of the plugin inherit.
+MODULES := . build/tools e2e e2e/controlplane/stock
+TOOL    := $(GO) tool -modfile=$(CURDIR)/build/tools/go.mod
+
+# Run is the folder under corefile/ that `make run` serves. A KUBECONFIG in the environment alone does not count: the
+# demo is the default for those who have one too.
+ifeq ($(origin KUBECONFIG),command line)
+RUN := kubeconfig
+override KUBECONFIG := $(abspath $(KUBECONFIG))
+export KUBECONFIG
+else
+RUN := demo
+endif
+
+.PHONY: help run build test unit e2e controlplane lint fuzz long clean
+
+help: ## List these commands
+	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+run: build ## Serve the demo cluster on port 1053 of the loopback interface; with KUBECONFIG=FILE, that cluster
+	@echo; echo 'Try, in another terminal:'; echo; sed 's/^/  /' corefile/$(RUN)/try.txt; echo; echo 'Ctrl-C stops the server.'; echo
+	@exec $(BIN) -conf corefile/$(RUN)/Corefile
+
+build: ## Build bin/coredns and print its size
+	@$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./build/coredns
+	@wc -c $(BIN) | awk '{printf "%s: %.1f MiB\n", $$2, $$1 / 1048576}'
+
+test: ## Run all tests: lint, unit, e2e
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory e2e
+
+unit: ## Run the tests that need no cluster, the plugin's with the race detector
+	CGO_ENABLED=1 $(GO) test -race ./plugin/...
+	$(GO) test ./build/coredns
+
+e2e: build controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
+	@build/need.sh dig:bind9-dnsutils ip:iproute2
+	$(GO) test -timeout 30m ./build/foreign
+	cd e2e && $(GO) test -timeout 60m ./...
+
+controlplane: ## Build etcd, the Kubernetes control plane and KWOK for e2e, unless they are cached
+	@e2e/controlplane/build.sh
+
+lint: ## Check formatting, vet, staticcheck, go.mod, and known vulnerabilities where their database can be reached
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted" >&2; exit 1; }
+	@for module in $(MODULES); do $(GO) -C $$module mod tidy -diff || exit 1; done
+	$(GO) vet ./...
+	$(GO) -C e2e vet ./...
+	$(TOOL) staticcheck ./...
+	cd e2e && $(TOOL) staticcheck ./...
+	@build/vulncheck.sh $(TOOL) govulncheck
+
+fuzz: ## Fuzz each fuzz test for FUZZTIME (20s)
+	@grep -rlE '^func Fuzz' --include='*_test.go' plugin | while read -r file; do \
+		for test in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
+			echo "$$test in $$file"; \
+			$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
+		done; \
+	done
+
+long: ## Run what takes longer than `make test`: the unit tests ten times over, and each fuzz test for five minutes
+	CGO_ENABLED=1 $(GO) test -race -count 10 -timeout 60m ./plugin/...
+	@$(MAKE) --no-print-directory fuzz FUZZTIME=5m
+
+clean: ## Remove what was built here
+	rm -rf bin
