@@ -53,9 +53,11 @@ const (
 	// Domain is the cluster domain of every cluster here.
 	Domain = "cluster.local"
 
-	adminToken   = "admin-of-a-cluster-that-lives-for-one-test-run"
-	readyWithin  = 60 * time.Second // a control plane is ready in about 5 s; two busy CPUs may need many times that
-	settleWithin = 30 * time.Second // for controllers, scheduler and simulated kubelets to act on a change
+	adminToken  = "admin-of-a-cluster-that-lives-for-one-test-run"
+	readyWithin = 60 * time.Second // a control plane is ready in about 3 s; two busy CPUs may need many times that
+
+	// SettleWithin is the time that controllers, scheduler and simulated kubelets may take to act on a change.
+	SettleWithin = 30 * time.Second
 )
 
 //go:embed stages.yaml

@@ -60,19 +60,22 @@ func NewNetns(t testing.TB, addresses ...string) *Netns {
 	})
 	ns.ip(t, "link", "set", "lo", "up")
 	for _, address := range addresses {
-		ns.AddAddress(t, address)
+		ns.ip(t, "address", "add", address, "dev", "lo")
 	}
 	return ns
 }
 
-// AddAddress gives loopback one more address.
-func (ns *Netns) AddAddress(t testing.TB, address string) {
+// Connect joins two namespaces by a link of their own and gives each its address.
+func (ns *Netns) Connect(t testing.TB, address string, other *Netns, otherAddress string) {
 	t.Helper()
-	args := []string{"address", "add", address, "dev", "lo"}
-	if strings.Contains(address, ":") {
-		args = append(args, "nodad") // usable at once
+	ns.ip(t, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", other.Name)
+	for _, end := range []struct {
+		ns      *Netns
+		address string
+	}{{ns, address}, {other, otherAddress}} {
+		end.ns.ip(t, "address", "add", end.address, "dev", "veth0")
+		end.ns.ip(t, "link", "set", "veth0", "up")
 	}
-	ns.ip(t, args...)
 }
 
 func (ns *Netns) ip(t testing.TB, args ...string) {
@@ -83,10 +86,12 @@ func (ns *Netns) ip(t testing.TB, args ...string) {
 	}
 }
 
-// WriteEtc makes a file that programs started by Command see in /etc.
+// WriteEtc makes a file that programs started by Command from now on see in /etc; those that run keep what they have.
 func (ns *Netns) WriteEtc(t testing.TB, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(ns.dir, name), []byte(text), 0o644); err != nil {
+	path := filepath.Join(ns.dir, name)
+	_ = os.Remove(path) // a mount holds the old file, not its name
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -136,7 +136,7 @@ func (c *Cluster) ReadyAddresses(ctx context.Context, namespace, service string,
 func (c *Cluster) AwaitEndpoints(t testing.TB, namespace, service string, family discoveryv1.AddressType, count int) []string {
 	t.Helper()
 	var addresses []string
-	Eventually(t, settleWithin, func() error {
+	Eventually(t, SettleWithin, func() error {
 		var err error
 		if addresses, err = c.ReadyAddresses(t.Context(), namespace, service, family); err != nil {
 			return err
@@ -163,7 +163,7 @@ func (c *Cluster) Pods(t testing.TB, namespace, selector string) []corev1.Pod {
 func (c *Cluster) AwaitRunning(t testing.TB, namespace, name string) *corev1.Pod {
 	t.Helper()
 	var pod *corev1.Pod
-	Eventually(t, settleWithin, func() error {
+	Eventually(t, SettleWithin, func() error {
 		var err error
 		pod, err = c.Client.CoreV1().Pods(namespace).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
@@ -181,7 +181,7 @@ func (c *Cluster) AwaitRunning(t testing.TB, namespace, name string) *corev1.Pod
 func (c *Cluster) SetReady(t testing.TB, namespace, name string, status corev1.ConditionStatus) {
 	t.Helper()
 	pods := c.Client.CoreV1().Pods(namespace)
-	Eventually(t, settleWithin, func() error { // again on a conflict with the simulated kubelet
+	Eventually(t, SettleWithin, func() error { // again on a conflict with the simulated kubelet
 		pod, err := pods.Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err
