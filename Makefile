@@ -45,11 +45,11 @@ test: ## Run all tests: lint, unit, e2e
 
 unit: ## Run the tests that need no cluster, the plugin's with the race detector
 	CGO_ENABLED=1 $(GO) test -race ./plugin/...
-	$(GO) test ./build/coredns
+	$(GO) test -short ./build/coredns
 
 e2e: build controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
 	@build/need.sh dig:bind9-dnsutils ip:iproute2
-	$(GO) test -timeout 30m ./build/foreign
+	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
 	cd e2e && $(GO) test -timeout 60m ./...
 
 controlplane: ## Build etcd, the Kubernetes control plane and KWOK for e2e, unless they are cached
