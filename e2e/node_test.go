@@ -20,6 +20,8 @@ const (
 var outside = []string{
 	"www.example.org. 300 IN A 198.51.100.80",
 	"www.example.org. 300 IN AAAA 2001:db8::80",
+	"80.100.51.198.in-addr.arpa. 300 IN PTR www.example.org.",
+	"cached.example.org. 300 IN A 198.51.100.81",
 	"intranet.corp.example. 300 IN A 198.51.100.90",
 }
 
