@@ -1,0 +1,672 @@
+// Package index holds the joined state of a cluster that every query reads:
+// Services with their EndpointSlices, Pods by address, Namespaces, and the
+// owners of every address.
+//
+// Readers never lock and never wait; lookups do not allocate. Writers are
+// serialized. A Service and its Slices change together in one step; a Replace
+// never shows a Service with a part of its Slices.
+package index
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/puzpuzpuz/xsync/v4"
+)
+
+// A Kind is a kind of Kubernetes object that an Index holds.
+type Kind uint8
+
+const (
+	Services Kind = iota
+	EndpointSlices
+	Namespaces
+	Pods
+	numKinds
+)
+
+// Kinds are all kinds.
+var Kinds = []Kind{Services, EndpointSlices, Namespaces, Pods}
+
+// String is the resource's name in the Kubernetes API.
+func (k Kind) String() string {
+	return [numKinds]string{"services", "endpointslices", "namespaces", "pods"}[k]
+}
+
+// Options say which objects an Index shows.
+type Options struct {
+	// Namespaces, if not empty, are the only ones shown.
+	Namespaces []string
+	// SelectNamespaces shows the objects of a namespace only while the
+	// namespace itself is in the Index, as a label selector asks.
+	SelectNamespaces bool
+}
+
+// An Index is safe for concurrent use. Make one with New.
+type Index struct {
+	options    Options
+	services   *xsync.Map[ObjectKey, *entry]
+	labels     *xsync.Map[labelKey, []labelled]
+	namespaces *xsync.Map[string, namespace]
+	pods       *xsync.Map[netip.Addr, []*Pod]
+	addresses  atomic.Pointer[addressTable]
+	serial     atomic.Uint64
+	held       [numKinds]atomic.Bool
+	counts     [numKinds]atomic.Int64
+
+	mu          sync.Mutex // guards what only writers use: the rest, and entries
+	slicesByKey map[ObjectKey]*Slice
+	podsByKey   map[ObjectKey]*Pod
+}
+
+// A namespace exists as an object, or because a Service in it is shown: the
+// two may arrive in any order, and a name with names below it exists
+// (RFC 8020).
+type namespace struct {
+	object   *Namespace
+	services int
+}
+
+// New returns an empty Index.
+func New(o Options) *Index {
+	x := &Index{
+		options:     o,
+		services:    xsync.NewMap[ObjectKey, *entry](),
+		labels:      xsync.NewMap[labelKey, []labelled](),
+		namespaces:  xsync.NewMap[string, namespace](),
+		pods:        xsync.NewMap[netip.Addr, []*Pod](),
+		slicesByKey: map[ObjectKey]*Slice{},
+		podsByKey:   map[ObjectKey]*Pod{},
+	}
+	x.addresses.Store(new(addressTable))
+	return x
+}
+
+// Holds tells whether all objects of a kind have been given at least once, by a
+// Replace. Before that, what is missing may exist.
+func (x *Index) Holds(k Kind) bool { return x.held[k].Load() }
+
+// Count is the number of objects of a kind, hidden ones included.
+func (x *Index) Count(k Kind) int { return int(x.counts[k].Load()) }
+
+// Serial is the highest resource version seen.
+func (x *Index) Serial() uint64 { return x.serial.Load() }
+
+// Hides tells whether the Namespaces option leaves the namespace out, which is
+// known without any object.
+func (x *Index) Hides(namespace string) bool {
+	return len(x.options.Namespaces) > 0 && !slices.Contains(x.options.Namespaces, namespace)
+}
+
+// SelectsNamespaces tells whether a Service is shown only while its namespace
+// is known.
+func (x *Index) SelectsNamespaces() bool { return x.options.SelectNamespaces }
+
+// Service finds a Service that is shown, or nil.
+func (x *Index) Service(key ObjectKey) *State {
+	if e, ok := x.services.Load(key); ok {
+		return e.state.Load()
+	}
+	return nil
+}
+
+// AllServices yields every Service that is shown, in no order. It may miss or
+// hold what changes meanwhile.
+func (x *Index) AllServices(yield func(*State) bool) {
+	x.services.Range(func(_ ObjectKey, e *entry) bool {
+		st := e.state.Load()
+		return st == nil || yield(st)
+	})
+}
+
+// HasNamespace tells whether the namespace exists and is shown.
+func (x *Index) HasNamespace(name string) bool {
+	_, ok := x.namespaces.Load(name)
+	return ok
+}
+
+// AllNamespaces yields every namespace that is shown, in no order.
+func (x *Index) AllNamespaces(yield func(name string) bool) {
+	x.namespaces.Range(func(name string, _ namespace) bool { return yield(name) })
+}
+
+// Labelled calls yield for each ready address of one family that carries the
+// label below the Service, and reports whether any address of either family
+// does. The label is in lower case. An endpoint with a name has no dashed label.
+func (x *Index) Labelled(st *State, label string, f Family, yield func(netip.Addr)) (found bool) {
+	if list, ok := x.labels.Load(labelKey{st.entry, label}); ok {
+		for _, l := range list {
+			if l.addr.Is6() == (f == IPv6) {
+				yield(l.addr)
+			}
+		}
+		found = true
+	}
+	if addr, ok := ParseDashed(label); ok && x.addresses.Load().has(addr, st.entry) {
+		if addr.Is6() == (f == IPv6) {
+			yield(addr)
+		}
+		found = true
+	}
+	return found
+}
+
+// PodsAt are the pods that have the address: one, or those that share their
+// node's. Hidden ones are among them.
+func (x *Index) PodsAt(a netip.Addr) []*Pod {
+	pods, _ := x.pods.Load(a)
+	return pods
+}
+
+// PodsIn are the pods of the namespace that are shown and have the address.
+func (x *Index) PodsIn(namespace string, a netip.Addr) []*Pod {
+	if x.hidden(namespace) {
+		return nil
+	}
+	hidden := func(p *Pod) bool { return p.Hidden || p.Namespace != namespace }
+	pods := x.PodsAt(a)
+	if slices.ContainsFunc(pods, hidden) {
+		pods = slices.DeleteFunc(slices.Clone(pods), hidden)
+	}
+	return pods
+}
+
+// AllPods yields every address that pods have, with the pods, hidden ones too,
+// in no order.
+func (x *Index) AllPods(yield func(a netip.Addr, pods []*Pod) bool) { x.pods.Range(yield) }
+
+// ReplaceServices makes the Services those of the list, which is complete as of
+// the resource version.
+func (x *Index) ReplaceServices(list []*Service, resourceVersion uint64) {
+	x.replace(Services, resourceVersion, func(edit *addressEdit) int {
+		listed := make(map[ObjectKey]bool, len(list))
+		for _, s := range list {
+			listed[s.ObjectKey] = true
+			x.setService(s, edit)
+		}
+		x.services.Range(func(key ObjectKey, e *entry) bool {
+			if e.service != nil && !listed[key] {
+				x.dropService(key, edit)
+			}
+			return true
+		})
+		return len(listed)
+	})
+}
+
+// SetService adds or changes a Service.
+func (x *Index) SetService(s *Service) {
+	x.update(s.ResourceVersion, func(edit *addressEdit) { x.setService(s, edit) })
+}
+
+// DeleteService takes a Service away. One that is not there is no error: a
+// relist may replay a delete.
+func (x *Index) DeleteService(key ObjectKey, resourceVersion uint64) {
+	x.update(resourceVersion, func(edit *addressEdit) { x.dropService(key, edit) })
+}
+
+// ReplaceSlices makes the Slices those of the list, which is complete as of the
+// resource version. Slices equal to those held before are shared with them.
+func (x *Index) ReplaceSlices(list []*Slice, resourceVersion uint64) {
+	x.replace(EndpointSlices, resourceVersion, func(edit *addressEdit) int {
+		listed := make(map[ObjectKey]bool, len(list))
+		changed := map[*entry]bool{}
+		for _, s := range list {
+			listed[s.ObjectKey] = true
+			x.putSlice(s, changed)
+		}
+		for key := range x.slicesByKey {
+			if !listed[key] {
+				x.takeSlice(key, changed)
+			}
+		}
+		x.publishAll(changed, edit)
+		return len(listed)
+	})
+}
+
+// SetSlice adds or changes a Slice.
+func (x *Index) SetSlice(s *Slice) {
+	x.update(s.ResourceVersion, func(edit *addressEdit) {
+		changed := map[*entry]bool{}
+		x.putSlice(s, changed)
+		x.publishAll(changed, edit)
+	})
+}
+
+// DeleteSlice takes a Slice away.
+func (x *Index) DeleteSlice(key ObjectKey, resourceVersion uint64) {
+	x.update(resourceVersion, func(edit *addressEdit) {
+		changed := map[*entry]bool{}
+		x.takeSlice(key, changed)
+		x.publishAll(changed, edit)
+	})
+}
+
+// ReplaceNamespaces makes the Namespaces those of the list.
+func (x *Index) ReplaceNamespaces(list []*Namespace, resourceVersion uint64) {
+	x.replace(Namespaces, resourceVersion, func(edit *addressEdit) int {
+		listed := make(map[string]bool, len(list))
+		for _, n := range list {
+			listed[n.Name] = true
+			x.setNamespace(n.Name, n, edit)
+		}
+		x.namespaces.Range(func(name string, n namespace) bool {
+			if n.object != nil && !listed[name] {
+				x.setNamespace(name, nil, edit)
+			}
+			return true
+		})
+		return len(listed)
+	})
+}
+
+// SetNamespace adds or changes a Namespace.
+func (x *Index) SetNamespace(n *Namespace) {
+	x.update(n.ResourceVersion, func(edit *addressEdit) { x.setNamespace(n.Name, n, edit) })
+}
+
+// DeleteNamespace takes a Namespace away.
+func (x *Index) DeleteNamespace(name string, resourceVersion uint64) {
+	x.update(resourceVersion, func(edit *addressEdit) { x.setNamespace(name, nil, edit) })
+}
+
+// ReplacePods makes the Pods those of the list.
+func (x *Index) ReplacePods(list []*Pod, resourceVersion uint64) {
+	x.replace(Pods, resourceVersion, func(*addressEdit) int {
+		listed := make(map[ObjectKey]bool, len(list))
+		for _, p := range list {
+			listed[p.ObjectKey] = true
+			x.setPod(p.ObjectKey, p)
+		}
+		for key := range x.podsByKey {
+			if !listed[key] {
+				x.setPod(key, nil)
+			}
+		}
+		return len(listed)
+	})
+}
+
+// SetPod adds or changes a Pod.
+func (x *Index) SetPod(p *Pod) {
+	x.update(p.ResourceVersion, func(*addressEdit) { x.setPod(p.ObjectKey, p) })
+}
+
+// DeletePod takes a Pod away.
+func (x *Index) DeletePod(key ObjectKey, resourceVersion uint64) {
+	x.update(resourceVersion, func(*addressEdit) { x.setPod(key, nil) })
+}
+
+// SameService returns the Service held under the same key if it is equal, else
+// s: a relist that asks so keeps no second copy of what did not change.
+func (x *Index) SameService(s *Service) *Service {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e, ok := x.services.Load(s.ObjectKey); ok && e.service != nil && e.service.equal(s) {
+		return e.service
+	}
+	return s
+}
+
+// SameSlice is SameService for Slices.
+func (x *Index) SameSlice(s *Slice) *Slice {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if old, ok := x.slicesByKey[s.ObjectKey]; ok && old.equal(s) {
+		return old
+	}
+	return s
+}
+
+// SamePod is SameService for Pods.
+func (x *Index) SamePod(p *Pod) *Pod {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if old, ok := x.podsByKey[p.ObjectKey]; ok && old.ResourceVersion == p.ResourceVersion && slices.Equal(old.Addrs, p.Addrs) {
+		return old
+	}
+	return p
+}
+
+// replace runs a write that makes a kind complete; apply returns the number of
+// objects there are then.
+func (x *Index) replace(k Kind, resourceVersion uint64, apply func(*addressEdit) int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	edit := x.addresses.Load().bulkEdit()
+	n := apply(edit)
+	x.addresses.Store(edit.done())
+	x.counts[k].Store(int64(n))
+	x.seen(resourceVersion)
+	x.held[k].Store(true)
+}
+
+func (x *Index) update(resourceVersion uint64, apply func(*addressEdit)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	edit := x.addresses.Load().edit()
+	apply(edit)
+	x.addresses.Store(edit.done())
+	x.seen(resourceVersion)
+}
+
+func (x *Index) seen(resourceVersion uint64) {
+	if resourceVersion > x.serial.Load() {
+		x.serial.Store(resourceVersion)
+	}
+}
+
+func (x *Index) setService(s *Service, edit *addressEdit) {
+	e := x.entryFor(s.ObjectKey)
+	if e.service == nil {
+		x.counts[Services].Add(1)
+	} else if e.service.equal(s) {
+		return
+	}
+	s.ObjectKey = e.key // shares the strings
+	e.service = s
+	x.publish(e, e.slices, edit)
+}
+
+func (x *Index) dropService(key ObjectKey, edit *addressEdit) {
+	e, ok := x.services.Load(key)
+	if !ok || e.service == nil {
+		return
+	}
+	e.service = nil
+	x.counts[Services].Add(-1)
+	x.publish(e, e.slices, edit)
+	x.forgetEmpty(e)
+}
+
+func (x *Index) entryFor(key ObjectKey) *entry {
+	if e, ok := x.services.Load(key); ok {
+		return e
+	}
+	e := &entry{key: key}
+	e.dashed = &owners{{Owner: Owner{Key: key}, entry: e, count: 1}}
+	x.services.Store(key, e)
+	return e
+}
+
+func (x *Index) forgetEmpty(e *entry) {
+	if e.service == nil && len(e.slices) == 0 {
+		x.services.Delete(e.key)
+	}
+}
+
+// putSlice and takeSlice change the slices of an entry, which publishAll then
+// shows: an endpoint that moves between slices within one Replace is never
+// missing.
+func (x *Index) putSlice(s *Slice, changed map[*entry]bool) {
+	old := x.slicesByKey[s.ObjectKey]
+	switch {
+	case old == nil:
+		x.counts[EndpointSlices].Add(1)
+	case old == s || old.equal(s):
+		return
+	case old.Service != s.Service:
+		x.takeSlice(s.ObjectKey, changed)
+		x.counts[EndpointSlices].Add(1)
+	}
+	e := x.entryFor(ObjectKey{s.Namespace, s.Service})
+	s.Namespace, s.Service = e.key.Namespace, e.key.Name // shares the strings
+	if len(e.slices) > 0 && samePorts(e.slices[0].Ports, s.Ports) {
+		s.Ports = e.slices[0].Ports
+	}
+	x.slicesByKey[s.ObjectKey] = s
+	at, found := findSlice(e.slices, s.Name)
+	list := slices.Clone(e.slices)
+	if found {
+		list[at] = s
+	} else {
+		list = slices.Insert(list, at, s)
+	}
+	x.keepSlices(e, list, changed)
+}
+
+func (x *Index) takeSlice(key ObjectKey, changed map[*entry]bool) {
+	old, ok := x.slicesByKey[key]
+	if !ok {
+		return
+	}
+	delete(x.slicesByKey, key)
+	x.counts[EndpointSlices].Add(-1)
+	e, _ := x.services.Load(ObjectKey{old.Namespace, old.Service})
+	at, _ := findSlice(e.slices, old.Name)
+	x.keepSlices(e, slices.Delete(slices.Clone(e.slices), at, at+1), changed)
+}
+
+func (x *Index) keepSlices(e *entry, list []*Slice, changed map[*entry]bool) {
+	e.slices = list
+	changed[e] = true
+}
+
+func (x *Index) publishAll(changed map[*entry]bool, edit *addressEdit) {
+	for e := range changed {
+		x.publish(e, e.slices, edit)
+		x.forgetEmpty(e)
+	}
+}
+
+func findSlice(list []*Slice, name string) (int, bool) {
+	return slices.BinarySearchFunc(list, name, func(s *Slice, name string) int { return strings.Compare(s.Name, name) })
+}
+
+// publish shows the entry's Service, if it is to be shown, joined with list.
+// Names that appear are added to the other tables before names that go are
+// taken away.
+func (x *Index) publish(e *entry, list []*Slice, edit *addressEdit) {
+	old := e.state.Load()
+	var next *State
+	if e.service != nil && !x.hidden(e.key.Namespace) {
+		next = newState(e, e.service, list)
+	}
+	if old == nil && next == nil {
+		return
+	}
+	changes := nameChanges(old, next)
+	for n, count := range changes {
+		if count > 0 {
+			edit.add(n.addr, n.owner(e), e, count)
+			x.relabel(e, n, count)
+		}
+	}
+	if next != nil {
+		next.repeats = e.repeated > 0
+	}
+	e.state.Store(next)
+	for n, count := range changes {
+		if count < 0 {
+			edit.add(n.addr, n.owner(e), e, count)
+			x.relabel(e, n, count)
+		}
+	}
+	switch {
+	case old == nil:
+		x.countNamespace(e.key.Namespace, 1)
+	case next == nil:
+		x.countNamespace(e.key.Namespace, -1)
+	}
+}
+
+// An addressName is a name that a Service gives to an address.
+type addressName struct {
+	addr      netip.Addr
+	label     string
+	clusterIP bool
+}
+
+func (n addressName) owner(e *entry) Owner {
+	return Owner{Key: e.key, Label: n.label, ClusterIP: n.clusterIP}
+}
+
+// nameChanges counts by how many each name of an address becomes more or fewer
+// from one state to the next; either may be nil.
+func nameChanges(old, next *State) map[addressName]int {
+	changes := map[addressName]int{}
+	gone, come := differing(old.endpointSlices(), next.endpointSlices())
+	for _, s := range come {
+		for i := range s.Len() {
+			changes[addressName{addr: s.Addr(i), label: s.Label(i)}]++
+		}
+	}
+	for _, s := range gone {
+		for i := range s.Len() {
+			changes[addressName{addr: s.Addr(i), label: s.Label(i)}]--
+		}
+	}
+	for _, a := range next.clusterIPs() {
+		changes[addressName{addr: a, clusterIP: true}]++
+	}
+	for _, a := range old.clusterIPs() {
+		changes[addressName{addr: a, clusterIP: true}]--
+	}
+	return changes
+}
+
+// endpointSlices are those that give endpoints names; an alias has none.
+func (st *State) endpointSlices() []*Slice {
+	if st == nil || st.Service.Type == ExternalName {
+		return nil
+	}
+	return st.slices
+}
+
+func (st *State) clusterIPs() []netip.Addr {
+	if st == nil {
+		return nil
+	}
+	return st.Service.ClusterIPs
+}
+
+// differing compares two lists sorted by name.
+func differing(old, next []*Slice) (gone, come []*Slice) {
+	for len(old) > 0 || len(next) > 0 {
+		switch {
+		case len(old) == 0:
+			return gone, append(come, next...)
+		case len(next) == 0:
+			return append(gone, old...), come
+		case old[0] == next[0]:
+			old, next = old[1:], next[1:]
+		case old[0].Name <= next[0].Name:
+			gone, old = append(gone, old[0]), old[1:]
+		default:
+			come, next = append(come, next[0]), next[1:]
+		}
+	}
+	return gone, come
+}
+
+// relabel changes how many slices give the address its label.
+func (x *Index) relabel(e *entry, n addressName, count int) {
+	if n.label == "" {
+		return
+	}
+	key := labelKey{e, n.label}
+	list, _ := x.labels.Load(key)
+	list = slices.Clone(list)
+	at := slices.IndexFunc(list, func(l labelled) bool { return l.addr == n.addr })
+	if at < 0 {
+		list = append(list, labelled{addr: n.addr})
+		at = len(list) - 1
+	}
+	if list[at].count += count; list[at].count == 0 {
+		list = slices.Delete(list, at, at+1)
+	}
+	if len(list) == 0 {
+		x.labels.Delete(key)
+		return
+	}
+	x.labels.Store(key, slices.Clip(list))
+}
+
+func (x *Index) hidden(name string) bool {
+	if x.Hides(name) {
+		return true
+	}
+	if !x.options.SelectNamespaces {
+		return false
+	}
+	n, _ := x.namespaces.Load(name)
+	return n.object == nil
+}
+
+func (x *Index) countNamespace(name string, delta int) {
+	n, _ := x.namespaces.Load(name)
+	n.services += delta
+	x.storeNamespace(name, n)
+}
+
+func (x *Index) storeNamespace(name string, n namespace) {
+	if n.object == nil && n.services == 0 {
+		x.namespaces.Delete(name)
+		return
+	}
+	x.namespaces.Store(name, n)
+}
+
+// setNamespace adds the object, or takes it away if it is nil.
+func (x *Index) setNamespace(name string, object *Namespace, edit *addressEdit) {
+	if x.Hides(name) {
+		return
+	}
+	n, _ := x.namespaces.Load(name)
+	had := n.object != nil
+	n.object = object
+	x.storeNamespace(name, n)
+	if had == (object != nil) {
+		return
+	}
+	if had {
+		x.counts[Namespaces].Add(-1)
+	} else {
+		x.counts[Namespaces].Add(1)
+	}
+	if x.options.SelectNamespaces {
+		x.services.Range(func(key ObjectKey, e *entry) bool {
+			if key.Namespace == name {
+				x.publish(e, e.slices, edit)
+			}
+			return true
+		})
+	}
+}
+
+// setPod adds the pod, or takes it away if it is nil.
+func (x *Index) setPod(key ObjectKey, p *Pod) {
+	old := x.podsByKey[key]
+	if old == p {
+		return
+	}
+	if p != nil {
+		x.podsByKey[key] = p
+		for _, a := range p.Addrs {
+			x.changePodsAt(a, func(pods []*Pod) []*Pod { return append(pods, p) })
+		}
+	} else {
+		delete(x.podsByKey, key)
+	}
+	if old != nil {
+		for _, a := range old.Addrs {
+			x.changePodsAt(a, func(pods []*Pod) []*Pod {
+				return slices.DeleteFunc(pods, func(q *Pod) bool { return q == old })
+			})
+		}
+	}
+	x.counts[Pods].Store(int64(len(x.podsByKey)))
+}
+
+func (x *Index) changePodsAt(a netip.Addr, change func([]*Pod) []*Pod) {
+	pods, _ := x.pods.Load(a)
+	if pods = change(slices.Clone(pods)); len(pods) == 0 {
+		x.pods.Delete(a)
+		return
+	}
+	x.pods.Store(a, slices.Clip(pods))
+}

@@ -1,0 +1,114 @@
+package schema
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/kubezone/kubezone/plugin/internal/index"
+	"github.com/miekg/dns"
+)
+
+// Timers of the SOA record, in seconds.
+const (
+	soaRefresh = 7200
+	soaRetry   = 1800
+	soaExpire  = 86400
+)
+
+// SOA is the zone's. Its TTL and its minimum are both the negative TTL
+// (RFC 2308 section 5). The serial is the low 32 bits of the highest resource
+// version seen, so that it grows with every change, also across restarts, and
+// all replicas come to the same.
+func (s *Schema) SOA(zone string) *dns.SOA {
+	return &dns.SOA{
+		Hdr:     header(zone, dns.TypeSOA, s.NegativeTTL),
+		Ns:      below("ns.dns", zone),
+		Mbox:    below("hostmaster", zone),
+		Serial:  uint32(s.Index.Serial()),
+		Refresh: soaRefresh,
+		Retry:   soaRetry,
+		Expire:  soaExpire,
+		Minttl:  s.NegativeTTL,
+	}
+}
+
+func below(name, zone string) string {
+	if zone == "." {
+		return name + "."
+	}
+	return name + "." + zone
+}
+
+// AnswerApex answers at a zone's own name, of a forward or a reverse zone.
+func (s *Schema) AnswerApex(qname string, qtype uint16) Answer {
+	switch qtype {
+	case dns.TypeSOA:
+		return found(s.SOA(qname))
+	case dns.TypeNS:
+		return s.ns(qname)
+	case dns.TypeANY:
+		return s.any(&Question{QName: qname})
+	}
+	return Answer{Outcome: NoData, Reason: OtherType}
+}
+
+// ns names the Services in front of this server, else ns.dns.Z. A reverse zone
+// has the name servers of the primary zone.
+func (s *Schema) ns(zone string) Answer {
+	names := zone
+	if IsReverse(zone) {
+		names = s.PrimaryZone
+	}
+	a := Answer{}
+	for _, st := range s.fronts() {
+		host := below(st.Service.Name+"."+st.Service.Namespace+".svc", names)
+		a.Records = append(a.Records, &dns.NS{Hdr: header(zone, dns.TypeNS, s.TTL), Ns: host})
+		for _, addr := range st.Service.ClusterIPs {
+			a.Extra = append(a.Extra, address(host, s.TTL, addr))
+		}
+	}
+	if len(a.Records) > 0 {
+		return a
+	}
+	host := below("ns.dns", names)
+	a.Records = []dns.RR{&dns.NS{Hdr: header(zone, dns.TypeNS, s.TTL), Ns: host}}
+	for _, addr := range s.serverAddrs() {
+		a.Extra = append(a.Extra, address(host, s.TTL, addr))
+	}
+	return a
+}
+
+// mostFronts bounds how many Services are named as name servers, so that an NS
+// answer always fits.
+const mostFronts = 4
+
+// fronts are the Services with ClusterIPs that this server is a ready endpoint
+// of, by name.
+func (s *Schema) fronts() []*index.State {
+	var states []*index.State
+	for _, local := range s.Local() {
+		for _, o := range s.Index.Owners(local) {
+			st := s.Index.Service(o.Key)
+			if o.ClusterIP || st == nil || len(st.Service.ClusterIPs) == 0 || slices.Contains(states, st) {
+				continue
+			}
+			if states = append(states, st); len(states) == mostFronts {
+				return states
+			}
+		}
+	}
+	return states
+}
+
+// serverAddrs are those of ns.dns.Z: the ClusterIPs of the Services in front of
+// this server, else the addresses that it is bound to.
+func (s *Schema) serverAddrs() []netip.Addr {
+	var addrs []netip.Addr
+	for _, st := range s.fronts() {
+		addrs = append(addrs, st.Service.ClusterIPs...)
+	}
+	if len(addrs) > 0 {
+		return addrs
+	}
+	return s.Local()
+}

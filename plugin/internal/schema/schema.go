@@ -1,0 +1,328 @@
+// Package schema is the Kubernetes DNS schema: it turns a name and a type into
+// records, or into a negative outcome with its reason. Forward and reverse
+// queries, the name server's own records, zone transfers and metadata all come
+// from here, so they cannot disagree.
+package schema
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/kubezone/kubezone/plugin/internal/index"
+	"github.com/miekg/dns"
+)
+
+// A PodMode says which pod names exist.
+type PodMode uint8
+
+const (
+	PodsDisabled PodMode = iota // none
+	PodsInsecure                // any address, in a namespace that exists
+	PodsVerified                // the address of a pod of the namespace
+)
+
+// Features are optional parts of the schema.
+type Features uint8
+
+const (
+	NoEndpoints        Features = 1 << iota // endpoints are not watched, and have no names
+	IgnoreEmptyService                      // a ClusterIP service without a ready endpoint does not exist
+	FirstPTROnly                            // one name for an address, the first
+)
+
+// A Config is what a server block's options make of the schema.
+type Config struct {
+	Index       *index.Index
+	PrimaryZone string // that the names in PTR records end in; lower case
+	TTL         uint32 // seconds
+	NegativeTTL uint32 // seconds
+	Pods        PodMode
+	Grammar     Grammar
+	Features    Features
+	Local       func() []netip.Addr // the addresses that this server is reached at
+}
+
+// A Schema answers from its Config. It is safe for concurrent use.
+type Schema struct{ Config }
+
+func (s *Schema) has(f Features) bool { return s.Features&f != 0 }
+
+// versionTTL is that of the schema's version, which only a new build changes.
+const versionTTL = 28800
+
+// A Question is a query for a name in a forward zone.
+type Question struct {
+	Name  Name
+	QName string // as asked; the records come back in its spelling
+	Zone  string // the end of QName that is the zone, as asked
+	QType uint16
+	Room  int // octets that answer and additional section may take, names compressed
+}
+
+// An Answer is what a Question comes to. Its records belong to the caller.
+type Answer struct {
+	Outcome   Outcome
+	Reason    Reason
+	Records   []dns.RR
+	Extra     []dns.RR // the addresses of what Records name, as far as there is room
+	Truncated bool     // there was no room for all of Records
+}
+
+// Answer looks the question up. It never waits.
+func (s *Schema) Answer(q *Question) Answer {
+	switch q.Name.Form {
+	case Apex:
+		return s.AnswerApex(q.QName, q.QType)
+	case SvcBranch, PodBranch, DNSBranch:
+		return Answer{Outcome: NoData, Reason: OnlyBranch}
+	case Version:
+		return s.version(q)
+	case NameServer:
+		return s.addressesOf(q, s.serverAddrs())
+	case SvcNamespace:
+		return s.namespace(q.Name.Namespace)
+	case PodNamespace:
+		if s.Pods == PodsDisabled {
+			return Answer{Outcome: NameError, Reason: PodsOff}
+		}
+		return s.namespace(q.Name.Namespace)
+	case PodName:
+		return s.pod(q)
+	case Impossible:
+		return Answer{Outcome: NameError, Reason: NoSuchBranch}
+	}
+	return s.service(q)
+}
+
+func (s *Schema) version(q *Question) Answer {
+	switch q.QType {
+	case dns.TypeTXT:
+		return found(&dns.TXT{Hdr: header(q.QName, dns.TypeTXT, versionTTL), Txt: []string{"1.1.0"}})
+	case dns.TypeANY:
+		return s.any(q)
+	}
+	return Answer{Outcome: NoData, Reason: OtherType}
+}
+
+func found(rrs ...dns.RR) Answer { return Answer{Records: rrs} }
+
+// any answers a query for any type as RFC 8482 section 4.2 allows.
+func (s *Schema) any(q *Question) Answer {
+	return found(&dns.HINFO{Hdr: header(q.QName, dns.TypeHINFO, s.TTL), Cpu: "RFC8482"})
+}
+
+func header(name string, qtype uint16, ttl uint32) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: ttl}
+}
+
+func (s *Schema) namespace(name string) Answer {
+	switch {
+	case s.Index.HasNamespace(name):
+		return Answer{Outcome: NoData, Reason: OnlyBranch}
+	case s.Index.Hides(name):
+		return Answer{Outcome: NameError, Reason: NoSuchNamespace}
+	case !s.Index.Holds(index.Namespaces):
+		return Answer{Outcome: NotSynced, Reason: NamespacesMissing}
+	case !s.Index.Holds(index.Services):
+		return Answer{Outcome: NotSynced, Reason: ServicesMissing}
+	}
+	return Answer{Outcome: NameError, Reason: NoSuchNamespace}
+}
+
+func (s *Schema) pod(q *Question) Answer {
+	if s.Pods == PodsDisabled {
+		return Answer{Outcome: NameError, Reason: PodsOff}
+	}
+	addr, ok := index.ParseDashedAnySpelling(q.Name.Label)
+	if !ok {
+		return Answer{Outcome: NameError, Reason: NotAnAddress}
+	}
+	if s.Pods == PodsInsecure {
+		if exists := s.namespace(q.Name.Namespace); exists.Outcome != NoData {
+			return exists
+		}
+		return s.addressesOf(q, []netip.Addr{addr})
+	}
+	switch {
+	case len(s.Index.PodsIn(q.Name.Namespace, addr)) > 0:
+		return s.addressesOf(q, []netip.Addr{addr})
+	case s.Index.Hides(q.Name.Namespace):
+	case !s.Index.Holds(index.Pods):
+		return Answer{Outcome: NotSynced, Reason: PodsMissing}
+	case s.Index.SelectsNamespaces() && !s.Index.Holds(index.Namespaces):
+		return Answer{Outcome: NotSynced, Reason: NamespacesMissing}
+	}
+	return Answer{Outcome: NameError, Reason: NoSuchPod}
+}
+
+// service answers for a Service and the names below it.
+func (s *Schema) service(q *Question) Answer {
+	st := s.Index.Service(index.ObjectKey{Namespace: q.Name.Namespace, Name: q.Name.Service})
+	if st == nil {
+		return s.noService(q.Name.Namespace)
+	}
+	if st.Service.Type == index.ExternalName {
+		return s.externalName(st, q)
+	}
+	if missing := s.endpointsMissing(st, q.Name.Form); missing.Outcome != Success {
+		return missing
+	}
+	switch q.Name.Form {
+	case Service:
+		return s.serviceName(st, q)
+	case Endpoint:
+		return s.endpoint(st, q)
+	case Protocol:
+		if hasPort(st, "", q.Name.Protocol) {
+			return Answer{Outcome: NoData, Reason: OnlyBranch}
+		}
+		return Answer{Outcome: NameError, Reason: NoSuchPort}
+	case PortName:
+		return s.portName(st, q)
+	}
+	return s.zoneName(st, q)
+}
+
+func (s *Schema) noService(namespace string) Answer {
+	switch {
+	case s.Index.Hides(namespace):
+		return Answer{Outcome: NameError, Reason: NoSuchNamespace}
+	case !s.Index.Holds(index.Services):
+		return Answer{Outcome: NotSynced, Reason: ServicesMissing}
+	case s.Index.SelectsNamespaces() && !s.Index.Holds(index.Namespaces):
+		return Answer{Outcome: NotSynced, Reason: NamespacesMissing}
+	case s.Index.Holds(index.Namespaces) && !s.Index.HasNamespace(namespace):
+		return Answer{Outcome: NameError, Reason: NoSuchNamespace}
+	}
+	return Answer{Outcome: NameError, Reason: NoSuchService}
+}
+
+// endpointsMissing is Success unless the answer depends on endpoints that are
+// not served, not yet known or not there. A headless service without a ready
+// endpoint does not exist (specification section 2.4.1), for whatever type, nor
+// do the names below it.
+func (s *Schema) endpointsMissing(st *index.State, f Form) Answer {
+	depends := st.Service.Type == index.Headless || f == Endpoint
+	mustBeReady := st.Service.Type == index.Headless || s.has(IgnoreEmptyService)
+	switch {
+	case !depends && !mustBeReady:
+	case s.has(NoEndpoints):
+		return Answer{Outcome: NameError, Reason: EndpointsOff}
+	case !s.Index.Holds(index.EndpointSlices):
+		return Answer{Outcome: NotSynced, Reason: SlicesMissing}
+	case mustBeReady && !st.Ready():
+		return Answer{Outcome: NameError, Reason: NoReadyEndpoint}
+	}
+	return Answer{}
+}
+
+// externalName answers for an alias. A value that looks like an IPv4 address is
+// no name to be an alias for.
+func (s *Schema) externalName(st *index.State, q *Question) Answer {
+	target := st.Service.ExternalName
+	if q.Name.Form != Service {
+		return Answer{Outcome: NameError, Reason: BelowAlias}
+	}
+	if _, err := netip.ParseAddr(strings.TrimSuffix(target, ".")); err == nil {
+		return Answer{Outcome: NameError, Reason: AliasToAddress}
+	}
+	alias := found(&dns.CNAME{Hdr: header(q.QName, dns.TypeCNAME, s.TTL), Target: target})
+	alias.Reason = IsAlias
+	if q.QType != dns.TypeCNAME && q.QType != dns.TypeANY {
+		alias.Outcome = Alias
+	}
+	return alias
+}
+
+func (s *Schema) serviceName(st *index.State, q *Question) Answer {
+	switch q.QType {
+	case dns.TypeA, dns.TypeAAAA:
+		if st.Service.Type == index.Headless {
+			return s.endpointAddresses(st, q, "")
+		}
+		return s.addressesOf(q, st.Service.ClusterIPs)
+	case dns.TypeSRV:
+		return s.srv(st, q, portFilter{})
+	case dns.TypeANY:
+		if len(st.Service.ClusterIPs) > 0 || st.Ready() {
+			return s.any(q)
+		}
+	}
+	return Answer{Outcome: NoData, Reason: OtherType}
+}
+
+func (s *Schema) portName(st *index.State, q *Question) Answer {
+	if !hasPort(st, q.Name.Port, q.Name.Protocol) {
+		return Answer{Outcome: NameError, Reason: NoSuchPort}
+	}
+	switch q.QType {
+	case dns.TypeSRV:
+		return s.srv(st, q, portFilter{name: q.Name.Port, protocol: q.Name.Protocol})
+	case dns.TypeANY:
+		return s.any(q)
+	}
+	return Answer{Outcome: NoData, Reason: OtherType}
+}
+
+// hasPort tells whether the service, or a ready endpoint of a headless one, has
+// a port of this protocol with this name, "" for any name. A port without a
+// name has no place in the DNS.
+func hasPort(st *index.State, name, protocol string) bool {
+	lists := [][]index.Port{st.Service.Ports}
+	if st.Service.Type == index.Headless {
+		lists = st.EndpointPorts()
+	}
+	for _, ports := range lists {
+		for _, p := range ports {
+			if p.Protocol == protocol && p.Name != "" && (name == "" || p.Name == name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (s *Schema) endpoint(st *index.State, q *Question) Answer {
+	family := index.IPv4
+	if q.QType == dns.TypeAAAA {
+		family = index.IPv6
+	}
+	var addrs []netip.Addr
+	if !s.Index.Labelled(st, q.Name.Label, family, func(a netip.Addr) { addrs = append(addrs, a) }) {
+		return Answer{Outcome: NameError, Reason: NoSuchEndpoint}
+	}
+	switch q.QType {
+	case dns.TypeA, dns.TypeAAAA:
+		return s.addressesOf(q, addrs)
+	case dns.TypeSRV:
+		return s.endpointSRV(st, q)
+	case dns.TypeANY:
+		return s.any(q)
+	}
+	return Answer{Outcome: NoData, Reason: OtherType}
+}
+
+func (s *Schema) zoneName(st *index.State, q *Question) Answer {
+	if st.Service.Type != index.Headless {
+		return Answer{Outcome: NameError, Reason: ZoneOfClusterIP}
+	}
+	if q.Name.Form == ZoneBranch {
+		return Answer{Outcome: NoData, Reason: OnlyBranch}
+	}
+	zone := q.Name.TopologyZone
+	if st.ZoneLen(index.IPv4, zone)+st.ZoneLen(index.IPv6, zone) == 0 {
+		if q.Name.Fallback == Pin {
+			return Answer{Outcome: NoData, Reason: NoEndpointInZone}
+		}
+		zone = ""
+	}
+	switch q.QType {
+	case dns.TypeA, dns.TypeAAAA:
+		return s.endpointAddresses(st, q, zone)
+	case dns.TypeSRV:
+		return s.srv(st, q, portFilter{topologyZone: zone})
+	case dns.TypeANY:
+		return s.any(q)
+	}
+	return Answer{Outcome: NoData, Reason: OtherType}
+}

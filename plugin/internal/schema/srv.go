@@ -1,0 +1,227 @@
+package schema
+
+import (
+	"net/netip"
+
+	"github.com/kubezone/kubezone/plugin/internal/index"
+	"github.com/miekg/dns"
+)
+
+// A portFilter selects ports and endpoints; an empty field selects all.
+type portFilter struct{ name, protocol, topologyZone string }
+
+func (f portFilter) selects(p index.Port) bool {
+	return f.name == "" || (f.name == p.Name && f.protocol == p.Protocol)
+}
+
+func (f portFilter) of(ports []index.Port) []uint16 {
+	var numbers []uint16
+	for _, p := range ports {
+		if f.selects(p) {
+			numbers = append(numbers, p.Number)
+		}
+	}
+	return numbers
+}
+
+// srv answers with the ports of a service (RFC 2782), and with the addresses of
+// the targets as far as there is room.
+func (s *Schema) srv(st *index.State, q *Question, f portFilter) Answer {
+	b := srvBuilder{schema: s, question: q, service: q.serviceName()}
+	if st.Service.Type == index.Headless {
+		b.endpoints(st, f)
+		return b.answer()
+	}
+	for _, number := range f.of(st.Service.Ports) {
+		b.add("", number)
+	}
+	for _, a := range st.Service.ClusterIPs {
+		b.glue("", a)
+	}
+	return b.answer()
+}
+
+// endpointSRV answers for the label of an endpoint, with its ports.
+func (s *Schema) endpointSRV(st *index.State, q *Question) Answer {
+	b := srvBuilder{schema: s, question: q, service: q.serviceName(), seen: map[srvKey]bool{}}
+	label := q.QName[:len(q.Name.Label)]
+	for _, ports := range st.PortsOf(q.Name.Label) {
+		for _, p := range ports {
+			b.add(label, p.Number)
+		}
+	}
+	for _, f := range []index.Family{index.IPv4, index.IPv6} {
+		s.Index.Labelled(st, q.Name.Label, f, func(a netip.Addr) { b.glue(label, a) })
+	}
+	return b.answer()
+}
+
+// serviceName is the service's own name, in the question's spelling.
+func (q *Question) serviceName() string {
+	n := len(q.Name.Service) + len(".") + len(q.Name.Namespace) + len(".svc.")
+	if q.Zone != "." {
+		n += len(q.Zone)
+	}
+	return q.QName[len(q.QName)-n:]
+}
+
+// totalWeight is shared out evenly among the records, as clients of the stock
+// plugin see it.
+const totalWeight = 100
+
+type srvKey struct {
+	label string
+	port  uint16
+}
+
+// An srvBuilder makes SRV records and the addresses of their targets.
+type srvBuilder struct {
+	schema    *Schema
+	question  *Question
+	service   string // the name of the service, below which labels are
+	seen      map[srvKey]bool
+	used      int // octets of records
+	records   []dns.RR
+	addresses []target
+	truncated bool
+}
+
+// A target is a name in an SRV record with one of its addresses.
+type target struct {
+	label string
+	addr  netip.Addr
+}
+
+func (b *srvBuilder) name(label string) string {
+	if label == "" {
+		return b.service
+	}
+	return label + "." + b.service
+}
+
+// size is that of an SRV record. Its target is not compressed (RFC 2782).
+func (b *srvBuilder) size(label string) int {
+	n := recordSize + 2 + 2 + 2 + len(b.service) + 1
+	if label != "" {
+		n += len(label) + 1
+	}
+	return n
+}
+
+// add appends a record unless it is there already, its name would be too long
+// or there is no room. It reports whether the builder goes on.
+func (b *srvBuilder) add(label string, port uint16) bool {
+	if b.seen != nil {
+		if b.seen[srvKey{label, port}] {
+			return true
+		}
+		b.seen[srvKey{label, port}] = true
+	} else if label == "" && b.hasPort(port) {
+		return true
+	}
+	if b.used+b.size(label) > b.question.Room {
+		b.truncated = true
+		return false
+	}
+	name := b.name(label)
+	if tooLong(name) {
+		return true
+	}
+	b.used += b.size(label)
+	b.records = append(b.records, &dns.SRV{
+		Hdr:    header(b.question.QName, dns.TypeSRV, b.schema.TTL),
+		Port:   port,
+		Target: name,
+	})
+	return true
+}
+
+// hasPort tells whether a record has the port: TCP and UDP may share a number.
+func (b *srvBuilder) hasPort(port uint16) bool {
+	for _, rr := range b.records {
+		if rr.(*dns.SRV).Port == port {
+			return true
+		}
+	}
+	return false
+}
+
+// glue notes an address of a target.
+func (b *srvBuilder) glue(label string, a netip.Addr) {
+	if len(b.addresses)*(recordSize+4) < b.question.Room {
+		b.addresses = append(b.addresses, target{label, a})
+	}
+}
+
+// endpoints adds those of a headless service. Where there may be no room for
+// all, it starts where the last reply ended.
+func (b *srvBuilder) endpoints(st *index.State, f portFilter) {
+	if st.Repeats() || st.HasLabels() {
+		b.seen = map[srvKey]bool{}
+	}
+	total4, total6 := st.Len(index.IPv4), st.Len(index.IPv6)
+	start, taken := 0, 0
+	if rotates := (total4+total6)*b.size("1") > b.question.Room; rotates {
+		start = st.Advance(index.RotateSRV, 0) % (total4 + total6)
+		defer func() { st.Advance(index.RotateSRV, taken) }()
+	}
+	families := []index.Family{index.IPv4, index.IPv6}
+	if start >= total4 {
+		start -= total4
+		families = []index.Family{index.IPv6, index.IPv4}
+	}
+	for _, family := range families {
+		endpoints(st, family, f.topologyZone, start, func(s *index.Slice, from, to int) bool {
+			ports := f.of(s.Ports)
+			for i := from; i < to && len(ports) > 0; i++ {
+				if !b.endpoint(s, i, ports) {
+					return false
+				}
+				taken++
+			}
+			return true
+		})
+		start = 0
+	}
+}
+
+func (b *srvBuilder) endpoint(s *index.Slice, i int, ports []uint16) bool {
+	label := s.Label(i)
+	if label == "" {
+		label = index.DashedLabel(s.Addr(i))
+	}
+	for _, port := range ports {
+		if !b.add(label, port) {
+			return false
+		}
+	}
+	b.glue(label, s.Addr(i))
+	return true
+}
+
+func (b *srvBuilder) answer() Answer {
+	if len(b.records) == 0 && !b.truncated {
+		return Answer{Outcome: NoData, Reason: OtherType}
+	}
+	for _, rr := range b.records {
+		rr.(*dns.SRV).Weight = uint16(max(1, totalWeight/len(b.records)))
+	}
+	a := Answer{Records: b.records, Truncated: b.truncated}
+	if b.truncated {
+		return a
+	}
+	known := map[target]bool{}
+	for _, t := range b.addresses {
+		size := recordSize + t.addr.BitLen()/8
+		if t.label != "" {
+			size += len(t.label) + 1
+		}
+		if known[t] || b.used+size > b.question.Room || tooLong(b.name(t.label)) {
+			continue
+		}
+		known[t] = true
+		b.used += size
+		a.Extra = append(a.Extra, address(b.name(t.label), b.schema.TTL, t.addr))
+	}
+	return a
+}
