@@ -1,0 +1,221 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+
+	"github.com/kubezone/kubezone/plugin/internal/index"
+)
+
+// A listWatch makes the requests of a reflector for one kind. It repeats those
+// that fail by itself, so that the reflector, which would begin with a new list,
+// goes on where it was however long the API server is away. It returns only the
+// errors that a reflector can do something about.
+type listWatch struct {
+	client    rest.Interface
+	kind      index.Kind
+	group     string // of the API, for messages
+	selectors metav1.ListOptions
+	pageSize  int64
+	newList   func() runtime.Object
+	slim      func(runtime.Object) runtime.Object
+	report    *report
+	pace      *pace
+	reach     *reachability
+
+	lists sync.WaitGroup // a reflector does not wait for its list when it is stopped
+}
+
+// An itemList is a list of items; a reflector finds them by the field's name.
+type itemList struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+	Items []runtime.Object
+}
+
+// DeepCopyObject returns the list itself: it never changes.
+func (l *itemList) DeepCopyObject() runtime.Object { return l }
+
+// ListWithContext lists by pages, each of which is made slim before the next is
+// asked for. The list is one state of the cluster, the newest: a cached one
+// would come in one piece.
+func (l *listWatch) ListWithContext(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
+	l.lists.Add(1)
+	defer l.lists.Done()
+	for {
+		if err := l.pace.wait(ctx); err != nil {
+			return nil, err
+		}
+		list, err := l.list(ctx)
+		if err == nil {
+			l.wellAgain()
+			return list, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		l.failed("list", err)
+	}
+}
+
+// List is for the interface; a reflector does not call it.
+func (l *listWatch) List(options metav1.ListOptions) (runtime.Object, error) {
+	return l.ListWithContext(context.Background(), options)
+}
+
+func (l *listWatch) list(ctx context.Context) (*itemList, error) {
+	all := &itemList{}
+	options := l.selectors
+	options.Limit = l.pageSize
+	for {
+		page := l.newList()
+		err := l.client.Get().Resource(l.kind.String()).VersionedParams(&options, metav1.ParameterCodec).
+			MaxRetries(0).Do(ctx).Into(page)
+		if err != nil {
+			return nil, err
+		}
+		if err := meta.EachListItem(page, func(o runtime.Object) error {
+			all.Items = append(all.Items, l.slim(o))
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+		m, err := meta.ListAccessor(page)
+		if err != nil {
+			return nil, err
+		}
+		if options.Continue = m.GetContinue(); options.Continue == "" {
+			all.ResourceVersion = m.GetResourceVersion()
+			return all, nil
+		}
+	}
+}
+
+// WatchWithContext begins a watch.
+func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	options.Watch = true
+	options.LabelSelector, options.FieldSelector = l.selectors.LabelSelector, l.selectors.FieldSelector
+	for {
+		if err := l.pace.wait(ctx); err != nil {
+			return nil, err
+		}
+		w, err := l.watch(ctx, options)
+		if err == nil {
+			l.wellAgain()
+			return w, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		if forReflector(err, options) {
+			return nil, err
+		}
+		l.failed("watch", err)
+	}
+}
+
+// Watch is for the interface; a reflector does not call it.
+func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
+	return l.WatchWithContext(context.Background(), options)
+}
+
+// overtime is how much longer a watch may last than the API server was asked to
+// keep it up. One that is still there then is not heard of again.
+const overtime = 30 * time.Second
+
+func (l *listWatch) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	if options.TimeoutSeconds != nil {
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(*options.TimeoutSeconds)*time.Second+overtime)
+	}
+	w, err := l.client.Get().Resource(l.kind.String()).VersionedParams(&options, metav1.ParameterCodec).
+		MaxRetries(0).Watch(ctx)
+	if err == nil {
+		// client-go makes an empty watch of a connection that broke.
+		if _, ok := w.(*watch.StreamWatcher); !ok {
+			err = l.reach.lastError()
+		}
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &cancelWatch{w, cancel}, nil
+}
+
+// A cancelWatch ends its request when it is stopped.
+type cancelWatch struct {
+	watch.Interface
+	cancel context.CancelFunc
+}
+
+func (w *cancelWatch) Stop() {
+	w.cancel()
+	w.Interface.Stop()
+}
+
+// forReflector tells whether a reflector answers the error with something other
+// than the same request.
+func forReflector(err error, options metav1.ListOptions) bool {
+	switch {
+	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+		return true // it lists anew
+	case apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge):
+		return true // it asks for the newest
+	case options.SendInitialEvents != nil && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
+		return true // the API server does not stream lists: it asks for one
+	}
+	return false
+}
+
+// failed makes the trouble known and, where the API server says so, the next
+// attempt later.
+func (l *listWatch) failed(verb string, err error) {
+	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
+		l.pace.after(time.Duration(seconds) * time.Second)
+	}
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		// Nobody answers, of which reachability tells once for all kinds.
+		l.report.unreachable(err.Error())
+		return
+	}
+	code := int(status.Status().Code)
+	text := l.explain(verb, code, status.Status().Message)
+	if l.report.failed(strconv.Itoa(code), text) {
+		log.Warningf("Following %s: %s", l.kind, text)
+	}
+}
+
+func (l *listWatch) explain(verb string, code int, message string) string {
+	switch code {
+	case http.StatusForbidden:
+		return fmt.Sprintf("cannot %s resource %q in API group %q: add list and watch on %[2]s to the ClusterRole (%s)",
+			verb, l.kind, l.group, message)
+	case http.StatusUnauthorized:
+		return fmt.Sprintf("cannot %s resource %q: the API server does not accept our credentials; they are read again (%s)",
+			verb, l.kind, message)
+	case http.StatusNotFound:
+		return fmt.Sprintf("cannot %s resource %q: the API server has no such resource in API group %q (%s)",
+			verb, l.kind, l.group, message)
+	}
+	return fmt.Sprintf("cannot %s resource %q: status %d (%s)", verb, l.kind, code, message)
+}
+
+func (l *listWatch) wellAgain() {
+	if l.report.ended() {
+		log.Infof("Following %s again", l.kind)
+	}
+}

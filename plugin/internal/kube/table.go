@@ -1,0 +1,143 @@
+package kube
+
+import (
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/kubezone/kubezone/plugin/internal/index"
+)
+
+// A table is the part of an Index that holds one kind: objects O of the API are
+// held as T. It is the store of a reflector, which calls it from one goroutine
+// at a time, and keeps no objects itself.
+type table[O metav1.Object, T any] struct {
+	report  *report
+	pace    *pace
+	convert func(O, *faults) *T
+	same    func(*T) *T // the equal one that is held, or its argument
+	replace func([]*T, uint64)
+	set     func(*T)
+	remove  func(index.ObjectKey, uint64)
+
+	// added and changed are told of an object once the Index holds it, unless
+	// it came with a list. They may be nil.
+	added, changed func(O)
+}
+
+var _ cache.TransformingStore = (*table[metav1.Object, int])(nil)
+var _ cache.ReflectorBookmarkStore = (*table[metav1.Object, int])(nil)
+
+// An item carries a T through a reflector, which wants a runtime.Object.
+type item[T any] struct {
+	object *T // nil for an object that the DNS has no use for
+}
+
+func (*item[T]) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+
+// DeepCopyObject returns the item itself: it never changes.
+func (i *item[T]) DeepCopyObject() runtime.Object { return i }
+
+// Transformer makes slim items of what a streaming list brings, before the
+// reflector keeps them.
+func (t *table[O, T]) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) {
+		object, ok := o.(O)
+		if !ok {
+			return nil, fmt.Errorf("object of type %T in a list of %s", o, t.report.kind)
+		}
+		return t.slim(object), nil
+	}
+}
+
+// slim shares with the Index what did not change, so that a relist keeps no
+// second copy.
+func (t *table[O, T]) slim(o O) *item[T] {
+	object := t.checked(o)
+	if object != nil {
+		object = t.same(object)
+	}
+	return &item[T]{object}
+}
+
+func (t *table[O, T]) checked(o O) *T {
+	var f faults
+	object := t.convert(o, &f)
+	t.report.check(objectKey(o), f)
+	return object
+}
+
+// Add is called for an object that was not there.
+func (t *table[O, T]) Add(o any) error { return t.put(o, t.added) }
+
+// Update is called for an object that changed.
+func (t *table[O, T]) Update(o any) error { return t.put(o, nil) }
+
+func (t *table[O, T]) put(o any, added func(O)) error {
+	object, ok := o.(O)
+	if !ok {
+		return fmt.Errorf("event with an object of type %T for %s", o, t.report.kind)
+	}
+	if slim := t.checked(object); slim != nil {
+		t.set(slim)
+	} else {
+		t.remove(objectKey(object), resourceVersion(object.GetResourceVersion()))
+	}
+	t.progress()
+	if added != nil {
+		added(object)
+	}
+	if t.changed != nil {
+		t.changed(object)
+	}
+	return nil
+}
+
+// Delete is called with the object as it was, but for its resource version,
+// which is that of the deletion.
+func (t *table[O, T]) Delete(o any) error {
+	object, ok := o.(O)
+	if !ok {
+		return fmt.Errorf("deletion of an object of type %T from %s", o, t.report.kind)
+	}
+	t.remove(objectKey(object), resourceVersion(object.GetResourceVersion()))
+	t.report.forget(objectKey(object))
+	t.progress()
+	return nil
+}
+
+// Replace is called with the items of a complete list.
+func (t *table[O, T]) Replace(list []any, version string) error {
+	objects := make([]*T, 0, len(list))
+	for _, o := range list {
+		i, ok := o.(*item[T])
+		if !ok {
+			return fmt.Errorf("item of type %T in a list of %s", o, t.report.kind)
+		}
+		if i.object != nil {
+			objects = append(objects, i.object)
+		}
+	}
+	t.replace(objects, resourceVersion(version))
+	t.report.listed()
+	t.pace.progress()
+	return nil
+}
+
+// Bookmark is called when the API server says that all is still as it was. The
+// resource version is of no object and says nothing about the zone's serial.
+func (t *table[O, T]) Bookmark(string) error {
+	t.progress()
+	return nil
+}
+
+func (t *table[O, T]) progress() {
+	t.report.event()
+	t.pace.progress()
+}
+
+// Resync does nothing: no state of ours is derived from the time.
+func (t *table[O, T]) Resync() error { return nil }
