@@ -17,6 +17,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	pkgparse "github.com/coredns/coredns/plugin/pkg/parse"
+	"github.com/kubezone/kubezone/plugin/internal/schema"
 
 	"github.com/miekg/dns"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -420,7 +421,7 @@ func zoneNames(args []string) ([]string, error) {
 }
 
 func (p *parser) checkZones() error {
-	i := slices.IndexFunc(p.cfg.zones, func(zone string) bool { return !isReverse(zone) })
+	i := slices.IndexFunc(p.cfg.zones, func(zone string) bool { return !schema.IsReverse(zone) })
 	if i < 0 {
 		return p.start.errorf("zones %v: want at least one that is not below in-addr.arpa or ip6.arpa", p.cfg.zones)
 	}
@@ -431,12 +432,6 @@ func (p *parser) checkZones() error {
 		}
 	}
 	return nil
-}
-
-// isReverse tells whether zone holds names of addresses. dnsutil.IsReverse
-// does not count in-addr.arpa and ip6.arpa themselves.
-func isReverse(zone string) bool {
-	return dns.IsSubDomain("in-addr.arpa.", zone) || dns.IsSubDomain("ip6.arpa.", zone)
 }
 
 // checkSource decides between several sources, as the stock plugin does:

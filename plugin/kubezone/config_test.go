@@ -1,6 +1,7 @@
 package kubezone
 
 import (
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -404,4 +405,61 @@ func TestEdits(t *testing.T) {
 			t.Errorf("edits(%q, %q) = %d; want %d", tc.b, tc.a, got, tc.want)
 		}
 	}
+}
+
+// TestReadmeCorefiles parses the directive in every Corefile of the README.
+func TestReadmeCorefiles(t *testing.T) {
+	found := 0
+	for i, text := range readmeBlocks(t, "~~~ corefile\n") {
+		blocks, err := caddyfile.Parse("README.md", strings.NewReader(text), nil)
+		if err != nil {
+			t.Errorf("Corefile %d: %v\n%s", i, err, text)
+		}
+		for _, block := range blocks {
+			for _, directive := range []string{"kubezone", "kubernetes"} {
+				tokens, ok := block.Tokens[directive]
+				if !ok {
+					continue
+				}
+				found++
+				c := caddy.NewTestController("dns", "")
+				c.Dispenser = caddyfile.NewDispenserTokens("README.md", tokens)
+				c.ServerBlockKeys = block.Keys
+				if cfg, err := parse(c); err != nil || cfg.warnings != nil {
+					t.Errorf("Corefile %d: error %v, warnings %v\n%s", i, err, cfg.warnings, text)
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("README.md holds no Corefile with the directive")
+	}
+}
+
+// TestReadmeSyntax compares the README's list of options with the table.
+func TestReadmeSyntax(t *testing.T) {
+	var want strings.Builder
+	want.WriteString("kubezone [ZONES...] {\n")
+	for _, o := range options {
+		want.WriteString("    " + o.synopsis() + "\n")
+	}
+	want.WriteString("}\n")
+	if got := readmeBlocks(t, "~~~ txt\n"); len(got) == 0 || got[0] != want.String() {
+		t.Errorf("got %q\nwant %q", got, want.String())
+	}
+}
+
+// readmeBlocks returns the fenced blocks of README.md that begin with fence.
+func readmeBlocks(t *testing.T, fence string) []string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []string
+	for _, rest := range strings.Split(string(text), fence)[1:] {
+		block, _, _ := strings.Cut(rest, "~~~\n")
+		blocks = append(blocks, block)
+	}
+	return blocks
 }
