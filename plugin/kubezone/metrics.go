@@ -27,12 +27,12 @@ var (
 	programmingDuration = histogram(subsystem, "dns_programming_duration_seconds",
 		"Time from a change in the cluster until it is answered, as Kubernetes' SLI defines it.", programmingBuckets, "service_kind")
 
-	namesTooLong = prometheus.NewCounter(prometheus.CounterOpts{
+	namesTooLong = prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: subsystem,
 		Name:      "names_too_long_total",
 		Help:      "Records left out of an answer because a name in them would exceed 255 octets.",
-	})
+	}, func() float64 { return float64(schema.TooLongNames()) })
 
 	outcomes = new(outcomeCounts)
 )
