@@ -156,6 +156,7 @@ func TestSliceWithoutSelector(t *testing.T) {
 	t.Parallel()
 	const namespace = "byhand"
 	cluster.Apply(t, namespace, "testdata/no-selector.yaml")
+	cluster.Apply(t, namespace, "testdata/odd-slices.yaml")
 	s := serve(t, cluster, plain)
 	legacy := cluster.Service(t, namespace, "legacy-api").Spec.ClusterIP
 

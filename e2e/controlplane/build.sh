@@ -29,8 +29,12 @@ if missing; then
 	rm -rf "$tmp"
 	mkdir -p "$tmp"
 
-	# The tests are built without cgo too: the packages they share with these binaries are then compiled once.
+	# The flags with which the Makefile builds everything: what the tests share with these programs is compiled once.
 	export CGO_ENABLED=0
+	case " $(go env GOFLAGS) " in
+	*" -trimpath "*) ;;
+	*) GOFLAGS="$(go env GOFLAGS) -trimpath" && export GOFLAGS ;;
+	esac
 	go build -ldflags '-s -w' -o "$tmp/" tool
 	mv "$tmp/server" "$tmp/etcd" # go.etcd.io/etcd/server/v3
 	go -C controlplane/stock build -ldflags '-s -w' -o "$tmp/coredns-stock" .

@@ -11,9 +11,10 @@ import (
 type Proxy struct {
 	target string
 
-	mu      sync.Mutex // guards the rest
-	broken  bool
-	current map[net.Conn]struct{}
+	mu       sync.Mutex // guards the rest
+	broken   bool
+	attempts int
+	current  map[net.Conn]struct{}
 }
 
 // StartProxy serves a listener, which it closes when the test ends.
@@ -60,11 +61,11 @@ func (p *Proxy) Cut() {
 	p.cut()
 }
 
-// Connections returns how many connections are open.
-func (p *Proxy) Connections() int {
+// Attempts returns how many connections have been tried so far, whatever became of them.
+func (p *Proxy) Attempts() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.current)
+	return p.attempts
 }
 
 func (p *Proxy) cut() {
@@ -77,6 +78,7 @@ func (p *Proxy) cut() {
 func (p *Proxy) add(conn net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.attempts++
 	if !p.broken {
 		p.current[conn] = struct{}{}
 	}
