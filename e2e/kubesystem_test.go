@@ -252,18 +252,29 @@ func TestKubeSystem(t *testing.T) {
 	})
 }
 
-// The older Corefile, which the tutorials show, in the same place.
-func TestClassicCorefile(t *testing.T) {
+// The other Corefiles for a pod in kube-system: the one that the tutorials show, and the one we recommend.
+func TestOtherCorefilesOfKubeSystem(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("../corefile/kube-system/Corefile.classic")
-	if err != nil {
-		t.Fatal(err)
+	for _, path := range []string{"kube-system/Corefile.classic", "kubezone/Corefile"} {
+		t.Run(path, func(t *testing.T) {
+			n := startNode(t, cluster, shipped(t, path))
+			n.server.Expect(t, "kubernetes.default.svc.cluster.local. A", "A "+apiAddress)
+			n.server.Expect(t, "_https._tcp.kubernetes.default.svc.cluster.local. SRV", "SRV 443 kubernetes.default.svc.cluster.local.")
+			n.server.Expect(t, harness.Reverse(apiAddress)+" PTR", "PTR kubernetes.default.svc.cluster.local.")
+			n.server.Expect(t, "nothing.default.svc.cluster.local. A", "NXDOMAIN")
+			n.server.Expect(t, "www.example.org. A", "A 198.51.100.80")
+		})
 	}
-	n := startNode(t, cluster, string(text))
-	n.server.Expect(t, "kubernetes.default.svc.cluster.local. A", "A "+apiAddress)
-	n.server.Expect(t, "_https._tcp.kubernetes.default.svc.cluster.local. SRV", "SRV 443 kubernetes.default.svc.cluster.local.")
-	n.server.Expect(t, harness.Reverse(apiAddress)+" PTR", "PTR kubernetes.default.svc.cluster.local.")
-	n.server.Expect(t, "www.example.org. A", "A 198.51.100.80")
+}
+
+// The Corefile of `make run KUBECONFIG=FILE` serves that cluster from outside.
+func TestCorefileForKubeconfig(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, cluster)
+	kubeconfig, _ := cluster.Kubeconfig(t, "https://"+apiAddress, "kube-system", "coredns")
+	s := harness.StartServerIn(t, n.Netns, "127.0.0.1:1053", shipped(t, "kubeconfig/Corefile"), t.TempDir(), "KUBECONFIG="+kubeconfig)
+	s.ExpectWithin(t, reconnectWithin, "kubernetes.default.svc.cluster.local. A", "A "+apiAddress)
+	s.Expect(t, harness.Reverse(apiAddress)+" PTR", "PTR kubernetes.default.svc.cluster.local.")
 }
 
 // A server with the shortest interval takes an edit by itself, and keeps what it has when the edit is broken.

@@ -31,23 +31,29 @@ type node struct {
 	*harness.Netns
 	server   *harness.Server
 	upstream *harness.Upstream
-	api      *harness.Proxy
 }
 
 // resolvConf is the node's own.
 const resolvConf = "nameserver " + upstreamAddress + "\nsearch corp.example\n"
 
-// startNode starts the server with a Corefile that is not changed in any way, and waits until it is ready.
-func startNode(t *testing.T, c *harness.Cluster, corefile string) *node {
+// newNode makes a node on which no server runs yet.
+func newNode(t *testing.T, c *harness.Cluster) *node {
 	t.Helper()
 	n := &node{Netns: harness.NewNetns(t, apiAddress+"/32", dnsAddress+"/32")}
-	n.api = harness.StartProxy(t, n.Listen(t, net.JoinHostPort(apiAddress, "443")), c.Address())
+	harness.StartProxy(t, n.Listen(t, net.JoinHostPort(apiAddress, "443")), c.Address())
 	elsewhere := harness.NewNetns(t) // the server takes port 53 of every address here
 	n.Connect(t, "192.0.2.1/24", elsewhere, upstreamAddress+"/24")
 	upstream := net.JoinHostPort(upstreamAddress, "53")
 	n.upstream = harness.StartUpstream(t, elsewhere.ListenPacket(t, upstream), elsewhere.Listen(t, upstream), outside...)
 	n.WriteEtc(t, "resolv.conf", resolvConf)
-	n.server = harness.StartServerIn(t, n.Netns, dnsAddress, corefile, secrets(t, c),
+	return n
+}
+
+// startNode starts the server with a Corefile that is not changed in any way, and waits until it is ready.
+func startNode(t *testing.T, c *harness.Cluster, corefile string) *node {
+	t.Helper()
+	n := newNode(t, c)
+	n.server = harness.StartServerIn(t, n.Netns, net.JoinHostPort(dnsAddress, "53"), corefile, secrets(t, c),
 		"KUBERNETES_SERVICE_HOST="+apiAddress, "KUBERNETES_SERVICE_PORT=443")
 	n.server.AwaitReady(t)
 	return n
@@ -68,9 +74,12 @@ func secrets(t *testing.T, c *harness.Cluster) string {
 }
 
 // kubeSystem is the text of the Corefile that this repository ships for kube-system.
-func kubeSystem(t *testing.T) string {
+func kubeSystem(t *testing.T) string { return shipped(t, "kube-system/Corefile") }
+
+// shipped is the text of a Corefile of this repository.
+func shipped(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile("../corefile/kube-system/Corefile")
+	text, err := os.ReadFile(filepath.Join("../corefile", path))
 	if err != nil {
 		t.Fatal(err)
 	}

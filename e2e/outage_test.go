@@ -220,7 +220,7 @@ func TestUnreachableAPIServer(t *testing.T) {
 		{"nothing.example.org. A", "NXDOMAIN"},
 		// What needs no object is answered, above all an external name with a search path behind it.
 		{"www.example.org.cluster.local. A", "NXDOMAIN"},
-		{"www.example.org.svc.cluster.local. A", "NXDOMAIN"},
+		{"www.example.org.default.svc.cluster.local. A", "NXDOMAIN"},
 		{"dns-version.cluster.local. TXT", `TXT "1.1.0"`},
 		{"svc.cluster.local. A", "NODATA"},
 	} {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	discoveryv1 "k8s.io/api/discovery/v1"
+
 	"github.com/kubezone/kubezone/e2e/harness"
 )
 
@@ -41,14 +43,15 @@ func TestMissingRights(t *testing.T) {
 	t.Parallel()
 	const namespace = "rights"
 	cluster.Apply(t, namespace, "testdata/readers.yaml")
-	cluster.Apply(t, namespace, "testdata/no-selector.yaml")
-	ip := cluster.Service(t, namespace, "legacy-api").Spec.ClusterIP
+	cluster.Apply(t, namespace, "testdata/nginx-service.yaml")
+	cluster.Apply(t, namespace, "testdata/nginx-headless.yaml")
+	ip := cluster.Service(t, namespace, "nginx-service").Spec.ClusterIP
+	pods := harness.Records("A", cluster.AwaitEndpoints(t, namespace, "nginx", discoveryv1.AddressTypeIPv4, 2)...)
 	const (
-		clusterIP = "legacy-api.rights.svc.cluster.local. A"
-		headless  = "database.rights.svc.cluster.local. A"
+		clusterIP = "nginx-service.rights.svc.cluster.local. A"
+		headless  = "nginx.rights.svc.cluster.local. A"
 		pod       = "192-0-2-1.rights.pod.cluster.local. A"
 	)
-	database := "A 192.0.2.101, A 192.0.2.102"
 
 	type answer struct{ question, want string }
 	for _, test := range []struct {
@@ -57,8 +60,8 @@ func TestMissingRights(t *testing.T) {
 	}{
 		{"services", []answer{{pod, "NXDOMAIN"}, {clusterIP, "SERVFAIL"}, {headless, "SERVFAIL"}}},
 		{"endpointslices", []answer{{clusterIP, "A " + ip}, {pod, "NXDOMAIN"}, {headless, "SERVFAIL"}}},
-		{"namespaces", []answer{{clusterIP, "A " + ip}, {headless, database}}},
-		{"pods", []answer{{clusterIP, "A " + ip}, {headless, database}, {pod, "SERVFAIL"}}},
+		{"namespaces", []answer{{clusterIP, "A " + ip}, {headless, pods}}},
+		{"pods", []answer{{clusterIP, "A " + ip}, {headless, pods}, {pod, "SERVFAIL"}}},
 	} {
 		t.Run(test.resource, func(t *testing.T) {
 			t.Parallel()

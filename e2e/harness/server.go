@@ -70,11 +70,11 @@ func StartServer(t testing.TB, corefile string, environment ...string) *Server {
 
 // StartServerIn starts the server in a network namespace, as a pod of a service account: the Corefile is not touched,
 // so it may name the ports of a real deployment, and secrets is the folder that the server sees at
-// /var/run/secrets/kubernetes.io/serviceaccount. The answers are asked for at dnsAddress.
-func StartServerIn(t testing.TB, ns *Netns, dnsAddress, corefile, secrets string, environment ...string) *Server {
+// /var/run/secrets/kubernetes.io/serviceaccount. The answers are asked for at address.
+func StartServerIn(t testing.TB, ns *Netns, address, corefile, secrets string, environment ...string) *Server {
 	t.Helper()
 	s := &Server{
-		DNS:     net.JoinHostPort(dnsAddress, "53"),
+		DNS:     address,
 		Health:  "http://127.0.0.1:8080",
 		Ready:   "http://127.0.0.1:8181",
 		Metrics: "http://127.0.0.1:9153",
