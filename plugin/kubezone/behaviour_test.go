@@ -321,9 +321,9 @@ func TestBehaviour(t *testing.T) {
 
 // start sets the plugin up from testdata/cluster.yaml, or the files that the
 // options name.
-func start(t *testing.T, options string) *Kubezone {
+func start(t testing.TB, options string) *Kubezone {
 	t.Helper()
-	if !strings.Contains(options, "manifests") {
+	if !strings.Contains(options, "endpoint ") && !strings.Contains(options, "manifests ") {
 		options += "\nmanifests testdata/cluster.yaml"
 	}
 	cfg, err := parse(caddy.NewTestController("dns", "kubezone cluster.local in-addr.arpa ip6.arpa {\nttl 30\n"+options+"\n}"))
@@ -343,6 +343,11 @@ func start(t *testing.T, options string) *Kubezone {
 	})
 	k.lookup = world{k}
 	return k
+}
+
+// startWith sets the plugin up from one file.
+func startWith(t testing.TB, manifest string) *Kubezone {
+	return start(t, "manifests "+manifest)
 }
 
 // rcodeOfNext marks what the next plugin answers.

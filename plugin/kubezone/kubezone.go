@@ -24,15 +24,15 @@ type Kubezone struct {
 	Next plugin.Handler
 
 	config
-	directive  string // that set it up
-	schema     *schema.Schema
-	store      *kube.Store
-	grammar    schema.Grammar
-	zones      []zone
-	local      []netip.Addr // set before the servers start
-	search     []string     // of the server's own resolver, for autopath
-	lookup     lookup
-	inFlight   chases
+	directive string // that set it up
+	schema    *schema.Schema
+	store     *kube.Store
+	grammar   schema.Grammar
+	zones     []zone
+	local     []netip.Addr // set before the servers start
+	search    []string     // of the server's own resolver, for autopath
+	lookup    lookup
+	inFlight  chases
 }
 
 // A lookup resolves a name through the server's own chain of plugins.

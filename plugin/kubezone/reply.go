@@ -56,13 +56,13 @@ func (k *Kubezone) write(q *query, a schema.Answer) (int, error) {
 	switch a.Outcome {
 	case schema.NameError:
 		m.Rcode = dns.RcodeNameError
-		m.Ns = []dns.RR{k.schema.SOA(q.zone)}
+		m.Ns = k.authority(q.zone)
 	case schema.NoData:
-		m.Ns = []dns.RR{k.schema.SOA(q.zone)}
+		m.Ns = k.authority(q.zone)
 	case schema.NotSynced:
 		m.Rcode = dns.RcodeServerFailure
 	}
-	addOPT(m, q.state.Req, k.explanation(a))
+	addOPT(m, q.state.Req, k.explanation(q.state.Req, a))
 	return k.send(q, m)
 }
 
@@ -73,9 +73,21 @@ func (k *Kubezone) send(q *query, m *dns.Msg) (int, error) {
 	return dns.RcodeSuccess, nil // written
 }
 
-// explanation is the Extended DNS Error (RFC 8914) of a negative answer, or nil.
-func (k *Kubezone) explanation(a schema.Answer) *dns.EDNS0_EDE {
-	if k.explain == explainOff {
+// authority is that of a negative answer in the zone.
+func (k *Kubezone) authority(zone string) []dns.RR {
+	one := new(struct {
+		soa dns.SOA
+		rrs [1]dns.RR
+	})
+	one.soa = k.schema.SOA(zone)
+	one.rrs[0] = &one.soa
+	return one.rrs[:]
+}
+
+// explanation is the Extended DNS Error (RFC 8914) of a negative answer, or nil
+// if the client cannot be told.
+func (k *Kubezone) explanation(r *dns.Msg, a schema.Answer) *dns.EDNS0_EDE {
+	if k.explain == explainOff || r.IsEdns0() == nil {
 		return nil
 	}
 	switch a.Outcome {

@@ -25,12 +25,12 @@ func (k *Kubezone) Transfer(name string, serial uint32) (<-chan []dns.RR, error)
 	go func() {
 		defer close(ch)
 		soa := k.schema.SOA(z.name)
-		ch <- []dns.RR{soa}
+		ch <- []dns.RR{&soa}
 		if serial != 0 && serial == soa.Serial {
 			return
 		}
 		k.schema.Transfer(z.name, func(rrset []dns.RR) { ch <- rrset })
-		ch <- []dns.RR{soa}
+		ch <- []dns.RR{&soa}
 	}()
 	return ch, nil
 }

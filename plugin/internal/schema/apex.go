@@ -19,8 +19,8 @@ const (
 // (RFC 2308 section 5). The serial is the low 32 bits of the highest resource
 // version seen, so that it grows with every change, also across restarts, and
 // all replicas come to the same.
-func (s *Schema) SOA(zone string) *dns.SOA {
-	return &dns.SOA{
+func (s *Schema) SOA(zone string) dns.SOA {
+	return dns.SOA{
 		Hdr:     header(zone, dns.TypeSOA, s.NegativeTTL),
 		Ns:      below("ns.dns", zone),
 		Mbox:    below("hostmaster", zone),
@@ -43,7 +43,8 @@ func below(name, zone string) string {
 func (s *Schema) AnswerApex(qname string, qtype uint16) Answer {
 	switch qtype {
 	case dns.TypeSOA:
-		return found(s.SOA(qname))
+		soa := s.SOA(qname)
+		return found(&soa)
 	case dns.TypeNS:
 		return s.ns(qname)
 	case dns.TypeANY:

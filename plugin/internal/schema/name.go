@@ -180,13 +180,28 @@ func escaped(name string, i int) bool {
 }
 
 const (
-	suffix4 = ".in-addr.arpa."
-	suffix6 = ".ip6.arpa."
+	apex4 = "in-addr.arpa."
+	apex6 = "ip6.arpa."
 )
 
 // IsReverse tells whether a zone holds names of addresses.
 func IsReverse(zone string) bool {
-	return strings.HasSuffix("."+zone, suffix4) || strings.HasSuffix("."+zone, suffix6)
+	_, is4 := cutApex(zone, apex4)
+	_, is6 := cutApex(zone, apex6)
+	return is4 || is6
+}
+
+// cutApex is the part of a name left of the apex and the dot before it, if the
+// name is the apex or below it.
+func cutApex(name, apex string) (labels string, ok bool) {
+	if name == apex {
+		return "", true
+	}
+	labels, ok = strings.CutSuffix(name, apex)
+	if !ok || labels[len(labels)-1] != '.' {
+		return "", false
+	}
+	return labels[:len(labels)-1], true
 }
 
 // ParseReverse reads a name below in-addr.arpa or ip6.arpa (RFC 1035 section
@@ -196,8 +211,8 @@ func IsReverse(zone string) bool {
 // in lower case and fully qualified.
 func ParseReverse(name string) (p netip.Prefix, ok bool) {
 	var bytes [16]byte
-	labels, isV4 := strings.CutSuffix("."+name, suffix4)
-	if isV4 {
+	labels, is4 := cutApex(name, apex4)
+	if is4 {
 		n, ok := eachReversed(labels, 4, func(i int, label string) bool {
 			octet, err := strconv.ParseUint(label, 10, 8)
 			bytes[i] = byte(octet)
@@ -205,8 +220,8 @@ func ParseReverse(name string) (p netip.Prefix, ok bool) {
 		})
 		return netip.PrefixFrom(netip.AddrFrom4([4]byte(bytes[:])), n*8), ok
 	}
-	labels, isV6 := strings.CutSuffix("."+name, suffix6)
-	if !isV6 {
+	labels, is6 := cutApex(name, apex6)
+	if !is6 {
 		return netip.Prefix{}, false
 	}
 	n, ok := eachReversed(labels, 32, func(i int, label string) bool {
@@ -218,14 +233,13 @@ func ParseReverse(name string) (p netip.Prefix, ok bool) {
 }
 
 // eachReversed visits the labels from the last to the first and counts them.
-// What it is given begins with a dot, unless it is empty.
 func eachReversed(labels string, most int, visit func(i int, label string) bool) (n int, ok bool) {
 	for ; labels != ""; n++ {
 		dot := strings.LastIndexByte(labels, '.')
-		if n == most || dot+1 == len(labels) || !visit(n, labels[dot+1:]) {
+		if n == most || dot+1 == len(labels) || dot == 0 || !visit(n, labels[dot+1:]) {
 			return 0, false
 		}
-		labels = labels[:dot]
+		labels = labels[:max(dot, 0)]
 	}
 	return n, true
 }

@@ -27,7 +27,7 @@ func (f portFilter) of(ports []index.Port) []uint16 {
 // srv answers with the ports of a service (RFC 2782), and with the addresses of
 // the targets as far as there is room.
 func (s *Schema) srv(st *index.State, q *Question, f portFilter) Answer {
-	b := srvBuilder{schema: s, question: q, service: q.serviceName()}
+	b := srvBuilder{schema: s, question: *q, service: q.serviceName()}
 	if st.Service.Type == index.Headless {
 		b.endpoints(st, f)
 		return b.answer()
@@ -43,7 +43,7 @@ func (s *Schema) srv(st *index.State, q *Question, f portFilter) Answer {
 
 // endpointSRV answers for the label of an endpoint, with its ports.
 func (s *Schema) endpointSRV(st *index.State, q *Question) Answer {
-	b := srvBuilder{schema: s, question: q, service: q.serviceName(), seen: map[srvKey]bool{}}
+	b := srvBuilder{schema: s, question: *q, service: q.serviceName(), seen: map[srvKey]bool{}}
 	label := q.QName[:len(q.Name.Label)]
 	for _, ports := range st.PortsOf(q.Name.Label) {
 		for _, p := range ports {
@@ -77,7 +77,7 @@ type srvKey struct {
 // An srvBuilder makes SRV records and the addresses of their targets.
 type srvBuilder struct {
 	schema    *Schema
-	question  *Question
+	question  Question
 	service   string // the name of the service, below which labels are
 	seen      map[srvKey]bool
 	used      int // octets of records
