@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -25,11 +26,10 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 )
-
-var errBroken = errors.New("connection broken")
 
 // A cluster is a source that lists and watches an API server.
 type cluster struct {
@@ -149,6 +149,7 @@ var quietKlog = sync.OnceFunc(func() { klog.SetLogger(logr.New(debugSink{})) })
 func (cl *cluster) start(ctx context.Context, s *Store) error {
 	quietKlog()
 	reach := &reachability{host: cl.rest.Host}
+	s.away = reach.trouble
 	rt, connections, err := newTransport(cl.rest, newWire(cl.config, reach))
 	if err != nil {
 		return fmt.Errorf("%s: %w", sourceName(cl.config), err)
@@ -222,6 +223,14 @@ func (cl *cluster) feed(k index.Kind, s *Store, core, discovery rest.Interface) 
 	}
 }
 
+// A patientClock lets no watch look short. A reflector takes one that ends
+// within a second without an event for an error and lists anew, although all
+// that is missing is a little patience, for which pace sees.
+type patientClock struct{ clock.RealClock }
+
+// Since is never less than a second.
+func (patientClock) Since(t time.Time) time.Duration { return max(time.Since(t), time.Second) }
+
 // A feed follows one kind.
 type feed struct {
 	listWatch *listWatch
@@ -241,6 +250,7 @@ func newFeed[O interface {
 		reflector: cache.NewReflectorWithOptions(lw, object, t, cache.ReflectorOptions{
 			Name:    lw.kind.String(),
 			Logger:  &logger,
+			Clock:   patientClock{},
 			Backoff: &retryDelays,
 		}),
 	}

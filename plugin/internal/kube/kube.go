@@ -90,6 +90,7 @@ type Store struct {
 	identity identity
 	index    *index.Index
 	reports  []*report
+	away     func() error  // why nobody answers; nil where nobody is asked
 	synced   chan struct{} // closed once every kind is held
 	stop     context.CancelFunc
 	work     sync.WaitGroup
@@ -207,10 +208,17 @@ func (s *Store) WaitSynced(ctx context.Context) error {
 // Status tells how each kind that the Config asks for is doing. It never waits
 // for the source.
 func (s *Store) Status() []KindStatus {
+	var away error
+	if s.away != nil {
+		away = s.away()
+	}
 	list := make([]KindStatus, len(s.reports))
 	for i, r := range s.reports {
 		list[i] = r.status()
 		list[i].Objects = s.index.Count(r.kind)
+		if list[i].LastError == "" && away != nil {
+			list[i].LastError = away.Error()
+		}
 	}
 	return list
 }

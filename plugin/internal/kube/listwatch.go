@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 )
+
+var errBroken = errors.New("connection broken")
 
 // A listWatch makes the requests of a reflector for one kind. It repeats those
 // that fail by itself, so that the reflector, which would begin with a new list,
@@ -61,6 +64,7 @@ func (l *listWatch) ListWithContext(ctx context.Context, _ metav1.ListOptions) (
 		list, err := l.list(ctx)
 		if err == nil {
 			l.wellAgain()
+			l.pace.proceed() // to the watch
 			return list, nil
 		}
 		if ctx.Err() != nil {
@@ -119,7 +123,12 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		if ctx.Err() != nil {
 			return nil, err
 		}
-		if forReflector(err, options) {
+		switch {
+		case noStreaming(err, options):
+			l.pace.proceed() // to the list
+			return nil, err
+		case forReflector(err):
+			l.report.troubled(err.Error())
 			return nil, err
 		}
 		l.failed("watch", err)
@@ -145,7 +154,7 @@ func (l *listWatch) watch(ctx context.Context, options metav1.ListOptions) (watc
 	if err == nil {
 		// client-go makes an empty watch of a connection that broke.
 		if _, ok := w.(*watch.StreamWatcher); !ok {
-			err = l.reach.lastError()
+			err = cmp.Or(l.reach.trouble(), errBroken)
 		}
 	}
 	if err != nil {
@@ -166,18 +175,17 @@ func (w *cancelWatch) Stop() {
 	w.Interface.Stop()
 }
 
+// noStreaming tells whether the API server does not stream lists. A reflector
+// asks for an ordinary one then.
+func noStreaming(err error, options metav1.ListOptions) bool {
+	return options.SendInitialEvents != nil && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err))
+}
+
 // forReflector tells whether a reflector answers the error with something other
-// than the same request.
-func forReflector(err error, options metav1.ListOptions) bool {
-	switch {
-	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
-		return true // it lists anew
-	case apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge):
-		return true // it asks for the newest
-	case options.SendInitialEvents != nil && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)):
-		return true // the API server does not stream lists: it asks for one
-	}
-	return false
+// than the same request: a list, or one of the newest state.
+func forReflector(err error) bool {
+	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) ||
+		apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
 // failed makes the trouble known and, where the API server says so, the next
@@ -189,7 +197,7 @@ func (l *listWatch) failed(verb string, err error) {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		// Nobody answers, of which reachability tells once for all kinds.
-		l.report.unreachable(err.Error())
+		l.report.troubled(err.Error())
 		return
 	}
 	code := int(status.Status().Code)

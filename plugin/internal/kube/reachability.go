@@ -50,12 +50,9 @@ func (r *reachability) lost(err error) {
 	r.err = err
 }
 
-// lastError is why a request had no answer.
-func (r *reachability) lastError() error {
+// trouble is why the last request had no answer, nil if it had one.
+func (r *reachability) trouble() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.err == nil {
-		return errBroken
-	}
 	return r.err
 }

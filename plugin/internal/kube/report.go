@@ -80,8 +80,9 @@ func (r *report) failed(class, text string) (news bool) {
 	return news
 }
 
-// unreachable notes a trouble that is not the kind's own and is logged elsewhere.
-func (r *report) unreachable(text string) {
+// troubled notes a trouble that is of all kinds, or may pass by itself, and so is
+// not for this kind to log.
+func (r *report) troubled(text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.trouble = text

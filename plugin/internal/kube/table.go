@@ -123,7 +123,6 @@ func (t *table[O, T]) Replace(list []any, version string) error {
 	}
 	t.replace(objects, resourceVersion(version))
 	t.report.listed()
-	t.pace.progress()
 	return nil
 }
 
@@ -136,7 +135,7 @@ func (t *table[O, T]) Bookmark(string) error {
 
 func (t *table[O, T]) progress() {
 	t.report.event()
-	t.pace.progress()
+	t.pace.progressed()
 }
 
 // Resync does nothing: no state of ours is derived from the time.

@@ -127,11 +127,13 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	requestResult(strconv.Itoa(resp.StatusCode), req.Method, req.URL.Host)
 	w.reach.answered()
+	b := &body{ReadCloser: resp.Body, ctx: ctx, reach: w.reach, closed: release}
 	if req.URL.Query().Get("watch") != "" {
-		release() // it lasts for minutes
-		release = func() {}
+		release() // a watch lasts for minutes
+		resp.Body = watchBody{b}
+	} else {
+		resp.Body = b
 	}
-	resp.Body = &body{ReadCloser: resp.Body, ctx: ctx, reach: w.reach, closed: release}
 	return resp, nil
 }
 
@@ -167,4 +169,16 @@ func (b *body) Read(p []byte) (int, error) {
 func (b *body) Close() error {
 	defer b.closed()
 	return b.ReadCloser.Close()
+}
+
+// A watchBody ends where its connection breaks: what a reflector is told to be
+// an error makes it list anew, while an end makes it go on from there.
+type watchBody struct{ *body }
+
+func (b watchBody) Read(p []byte) (int, error) {
+	n, err := b.body.Read(p)
+	if err != nil && err != io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
