@@ -81,6 +81,28 @@ func TestDualStackCluster(t *testing.T) {
 	}
 }
 
+// The API server by address and client certificate, and by a kubeconfig's context that is not the current one.
+func TestWaysToTheAPIServer(t *testing.T) {
+	t.Parallel()
+	certificate, key := cluster.ClientCertificate(t, "system:serviceaccount:kube-system:coredns")
+	kubeconfig, _ := cluster.Kubeconfig(t, "", "kube-system", "coredns")
+	text, err := os.ReadFile(kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harness.WriteFile(t, kubeconfig, strings.Replace(string(text), "current-context: e2e", "current-context: none", 1))
+	for _, test := range []struct{ name, options string }{
+		{"endpoint and tls", "endpoint " + cluster.URL() + "\n\t\ttls " + certificate + " " + key + " " + cluster.CA},
+		{"kubeconfig and context", "kubeconfig " + kubeconfig + " e2e"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := harness.StartServer(t, strings.Replace(plain, "kubeconfig {$KUBECONFIG}", test.options, 1))
+			s.AwaitReady(t)
+			s.Expect(t, "kubernetes.default.svc.cluster.local. A", "A "+apiAddress)
+		})
+	}
+}
+
 // The Corefile as k3s has it: hosts of its own with fallthrough, and imports of what the user adds.
 func TestK3sCorefile(t *testing.T) {
 	t.Parallel()

@@ -20,7 +20,7 @@ func TestPodsByHostnameAndSubdomain(t *testing.T) {
 	const namespace = "names"
 	cluster.Apply(t, namespace, "testdata/pods.yaml")
 	s := serve(t, cluster, plain)
-	all := cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 8)
+	all := cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 9)
 	address := func(pod string) string { return cluster.AwaitRunning(t, namespace, pod).Status.PodIP }
 	dashed := func(address string) string { return strings.ReplaceAll(address, ".", "-") }
 	const below = ".default-subdomain.names.svc.cluster.local. "
@@ -36,6 +36,8 @@ func TestPodsByHostnameAndSubdomain(t *testing.T) {
 		{"two pods of one hostname", "twin" + below + "A", harness.Records("A", address("twin-a"), address("twin-b"))},
 		{"reverse of one of them", harness.Reverse(address("twin-b")) + " PTR", "PTR twin.default-subdomain.names.svc.cluster.local."},
 		{"hostname as FQDN changes nothing", "busybox-fqdn" + below + "A", "A " + address("fqdn")},
+		{"another hostname inside changes nothing", "busybox-override" + below + "A", "A " + address("override")},
+		{"another hostname inside is no name", "something-else" + below + "A", "NXDOMAIN"},
 		{"hostname alone", "lonely" + below + "A", "NXDOMAIN"},
 		{"hostname alone: a dashed name", dashed(address("hostname-alone")) + below + "A", "A " + address("hostname-alone")},
 		{"subdomain alone", "subdomain-alone" + below + "A", "NXDOMAIN"},
@@ -55,8 +57,8 @@ func TestPodsByHostnameAndSubdomain(t *testing.T) {
 			t.Fatal(err)
 		}
 		targets := srvTargets(reply)
-		if len(targets) != 7 { // eight pods, of which two are one target
-			t.Errorf("%d targets %v; want 7", len(targets), targets)
+		if len(targets) != 8 { // nine pods, of which two are one target
+			t.Errorf("%d targets %v; want 8", len(targets), targets)
 		}
 		for _, target := range targets {
 			if got := harness.Text(s.Ask(t, target+" A")); !strings.HasPrefix(got, "A ") {
@@ -73,18 +75,18 @@ func TestPodNameFollowsThePod(t *testing.T) {
 	cluster.Apply(t, namespace, "testdata/pods.yaml")
 	s := serve(t, cluster, plain)
 	const question = "busybox-1.default-subdomain.reborn.svc.cluster.local. A"
-	cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 8)
+	cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 9)
 	s.ExpectWithin(t, shownWithin, question, "A "+cluster.AwaitRunning(t, namespace, "busybox1").Status.PodIP)
 
 	err := cluster.Client.CoreV1().Pods(namespace).Delete(t.Context(), "busybox1", metav1.DeleteOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 7)
+	cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 8)
 	s.ExpectWithin(t, shownWithin, question, "NXDOMAIN")
 
 	cluster.Apply(t, namespace, "testdata/pods.yaml")
-	cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 8)
+	cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 9)
 	s.ExpectWithin(t, shownWithin, question, "A "+cluster.AwaitRunning(t, namespace, "busybox1").Status.PodIP)
 }
 

@@ -3,6 +3,7 @@ package harness
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -89,12 +90,14 @@ type Cluster struct {
 	Etcd    string // client URL
 	CA      string // the API server's certificate authority, a file
 
-	options    Options
-	port       int
-	kubeconfig string
-	mapper     mapper
-	apiserver  *Process
-	processes  []*Process // in the order they were started; the API server is not among them
+	options         Options
+	port            int
+	kubeconfig      string
+	mapper          mapper
+	clientAuthority *x509.Certificate // signs the certificates of ClientCertificate
+	clientKey       crypto.Signer
+	apiserver       *Process
+	processes       []*Process // in the order they were started; the API server is not among them
 }
 
 // StartCluster starts a control plane and returns once it serves. On an error whatever was started is stopped again.
@@ -155,6 +158,7 @@ func (c *Cluster) StartAPIServer() error {
 		"--service-account-signing-key-file="+c.file("sa.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--token-auth-file="+c.file("tokens.csv"),
+		"--client-ca-file="+c.file("clients.crt"),
 		"--authorization-mode=RBAC",
 		"--service-cluster-ip-range="+strings.Join(ranges, ","),
 		"--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
@@ -250,6 +254,9 @@ func (c *Cluster) writeKeys() error {
 	}
 	signerDER, err := x509.MarshalPKCS8PrivateKey(signer)
 	if err != nil {
+		return err
+	}
+	if err := c.writeClientAuthority(); err != nil {
 		return err
 	}
 	c.CA = c.file("server.crt") // the file holds the authority's certificate behind the server's own
