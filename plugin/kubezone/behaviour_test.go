@@ -687,7 +687,7 @@ func sameSet(a, b []dns.RR) bool {
 
 func TestTransferOfWhatTheClientHas(t *testing.T) {
 	k := start(t, "")
-	ch, err := k.Transfer("cluster.local.", k.schema.SOA("cluster.local.").Serial)
+	ch, err := k.Transfer("cluster.local.", k.zoneOf("cluster.local.").schema.SOA("cluster.local.").Serial)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,7 @@ type zone struct {
 	name    string // in lower case
 	reverse bool
 	cached  bool // names in it may fall through, so other plugins treat it like any zone
+	schema  *schema.Schema
 }
 
 // Name is the directive that set the plugin up.
@@ -54,11 +55,10 @@ func (k *Kubezone) Name() string { return k.directive }
 func (k *Kubezone) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	q := query{ctx: ctx, state: request.Request{W: w, Req: r}, qname: r.Question[0].Name, qtype: r.Question[0].Qtype}
 	q.name = lower(q.qname)
-	z := k.zoneOf(q.name)
-	if z == nil {
+	if q.zone = k.zoneOf(q.name); q.zone == nil {
 		return plugin.NextOrFailure(k.Name(), k.Next, ctx, w, r)
 	}
-	q.zone = q.qname[len(q.qname)-len(z.name):] // in the client's spelling
+	q.apex = q.qname[len(q.qname)-len(q.zone.name):]
 	limitSize(r)
 	switch {
 	case r.Question[0].Qclass != dns.ClassINET:
@@ -66,11 +66,11 @@ func (k *Kubezone) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Ms
 	case r.Opcode != dns.OpcodeQuery:
 		return dns.RcodeNotImplemented, nil
 	case q.qtype == dns.TypeAXFR || q.qtype == dns.TypeIXFR:
-		return k.refuseTransfer(&q, z)
-	case z.reverse:
-		return k.serveReverse(&q, z)
+		return k.refuseTransfer(&q)
+	case q.zone.reverse:
+		return k.serveReverse(&q)
 	}
-	return k.serveForward(&q, z)
+	return k.serveForward(&q)
 }
 
 // A query is one that is being served.
@@ -79,7 +79,8 @@ type query struct {
 	state request.Request
 	qname string // as asked
 	name  string // in lower case
-	zone  string // the end of qname
+	zone  *zone
+	apex  string // the end of qname that is the zone, in the client's spelling
 	qtype uint16
 }
 
@@ -144,15 +145,15 @@ func relative(name, zone string) string {
 	return strings.TrimSuffix(name[:len(name)-len(zone)], ".")
 }
 
-func (k *Kubezone) serveForward(q *query, z *zone) (int, error) {
+func (k *Kubezone) serveForward(q *query) (int, error) {
 	question := schema.Question{
-		Name:  schema.Parse(relative(q.name, z.name), k.grammar),
+		Name:  q.zone.parse(q.name),
 		QName: q.qname,
-		Zone:  q.zone,
+		Zone:  q.apex,
 		QType: q.qtype,
 		Room:  room(&q.state),
 	}
-	a := k.schema.Answer(&question)
+	a := q.zone.schema.Answer(&question)
 	countOutcome(a.Outcome, a.Reason)
 	switch a.Outcome {
 	case schema.Alias:
@@ -162,20 +163,20 @@ func (k *Kubezone) serveForward(q *query, z *zone) (int, error) {
 			return plugin.NextOrFailure(k.Name(), k.Next, q.ctx, q.state.W, q.state.Req)
 		}
 	case schema.NotSynced:
-		if z.cached {
+		if q.zone.cached {
 			return dns.RcodeServerFailure, nil // a cache would keep one that is written
 		}
 	}
 	return k.write(q, a)
 }
 
-func (k *Kubezone) serveReverse(q *query, z *zone) (int, error) {
+func (k *Kubezone) serveReverse(q *query) (int, error) {
 	var a schema.Answer
-	atApex := q.name == z.name
+	atApex := q.name == q.zone.name
 	if atApex {
-		a = k.schema.AnswerApex(q.qname, q.qtype)
+		a = q.zone.schema.AnswerApex(q.qname, q.qtype)
 	} else {
-		a = k.schema.AnswerReverse(&schema.ReverseQuestion{Name: q.name, QName: q.qname, QType: q.qtype, Room: room(&q.state)})
+		a = q.zone.schema.AnswerReverse(&schema.ReverseQuestion{Name: q.name, QName: q.qname, QType: q.qtype, Room: room(&q.state)})
 	}
 	countOutcome(a.Outcome, a.Reason)
 	branch := a.Reason == schema.OnlyBranch && !atApex
@@ -210,9 +211,9 @@ func isClusterSpace(name string) bool {
 // refuseTransfer answers what the transfer plugin did not: it is not there, or
 // its permission is missing, or the name is no zone of ours (RFC 5936 section
 // 2.2.1).
-func (k *Kubezone) refuseTransfer(q *query, z *zone) (int, error) {
+func (k *Kubezone) refuseTransfer(q *query) (int, error) {
 	switch {
-	case q.name != z.name:
+	case q.name != q.zone.name:
 		m := newReply(q.state.Req)
 		m.Rcode = dns.RcodeNotAuth
 		return k.send(q, m)
@@ -239,14 +240,9 @@ func (k *Kubezone) CacheBypassZones() []string {
 // and from then on.
 func (k *Kubezone) Ready() bool { return k.store.Synced() }
 
-// newZones works out the zones from the names and where names fall through.
-func newZones(cfg config) []zone {
-	var zones []zone
-	for _, name := range cfg.zones {
-		overlaps := slices.ContainsFunc(cfg.fall.Zones, func(f string) bool { return within(name, f) || within(f, name) })
-		zones = append(zones, zone{name: name, reverse: schema.IsReverse(name), cached: overlaps})
-	}
-	return zones
+// parse reads the meaning of a name in the zone.
+func (z *zone) parse(name string) schema.Name {
+	return schema.Parse(relative(name, z.name), z.schema.Grammar)
 }
 
 // podsAt are the pods that a client's address belongs to.

@@ -2,6 +2,7 @@ package kubezone
 
 import (
 	"context"
+	"strings"
 
 	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/request"
@@ -19,8 +20,8 @@ func (k *Kubezone) Metadata(ctx context.Context, state request.Request) context.
 	if z == nil || z.reverse {
 		return ctx
 	}
-	n := schema.Parse(relative(name, z.name), k.grammar)
-	if k.hides(n) {
+	n := z.parse(name)
+	if z.hides(n, k.labels) {
 		return ctx
 	}
 	if n.Form == schema.Impossible {
@@ -29,7 +30,13 @@ func (k *Kubezone) Metadata(ctx context.Context, state request.Request) context.
 	}
 	describe(ctx, "port-name", n.Port)
 	describe(ctx, "protocol", n.Protocol)
-	describe(ctx, "endpoint", endpointLabel(n))
+	if z.schema.Grammar == schema.Multicluster {
+		hostname, cluster, _ := strings.Cut(endpointLabel(n), ".")
+		describe(ctx, "endpoint", hostname)
+		describe(ctx, "cluster", cluster)
+	} else {
+		describe(ctx, "endpoint", endpointLabel(n))
+	}
 	describe(ctx, "service", serviceLabel(n))
 	describe(ctx, "namespace", n.Namespace)
 	describe(ctx, "kind", kindOf(n.Form))
@@ -40,15 +47,15 @@ func (k *Kubezone) Metadata(ctx context.Context, state request.Request) context.
 }
 
 // hides tells whether an option leaves out what the name would name.
-func (k *Kubezone) hides(n schema.Name) bool {
-	x := k.store.Index()
+func (z *zone) hides(n schema.Name, labels string) bool {
+	x := z.schema.Index
 	switch {
 	case n.Namespace == "":
 		return false
 	case x.Hides(n.Namespace), x.SelectsNamespaces() && !x.HasNamespace(n.Namespace):
 		return true
 	}
-	return k.labels != "" && n.Service != "" && x.Service(index.ObjectKey{Namespace: n.Namespace, Name: n.Service}) == nil
+	return labels != "" && n.Service != "" && x.Service(index.ObjectKey{Namespace: n.Namespace, Name: n.Service}) == nil
 }
 
 func describe(ctx context.Context, label, value string) {

@@ -56,9 +56,9 @@ func (k *Kubezone) write(q *query, a schema.Answer) (int, error) {
 	switch a.Outcome {
 	case schema.NameError:
 		m.Rcode = dns.RcodeNameError
-		m.Ns = k.authority(q.zone)
+		m.Ns = q.authority()
 	case schema.NoData:
-		m.Ns = k.authority(q.zone)
+		m.Ns = q.authority()
 	case schema.NotSynced:
 		m.Rcode = dns.RcodeServerFailure
 	}
@@ -73,13 +73,13 @@ func (k *Kubezone) send(q *query, m *dns.Msg) (int, error) {
 	return dns.RcodeSuccess, nil // written
 }
 
-// authority is that of a negative answer in the zone.
-func (k *Kubezone) authority(zone string) []dns.RR {
+// authority is that of a negative answer.
+func (q *query) authority() []dns.RR {
 	one := new(struct {
 		soa dns.SOA
 		rrs [1]dns.RR
 	})
-	one.soa = k.schema.SOA(zone)
+	one.soa = q.zone.schema.SOA(q.apex)
 	one.rrs[0] = &one.soa
 	return one.rrs[:]
 }

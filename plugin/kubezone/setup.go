@@ -84,24 +84,49 @@ func newKubezone(cfg config, directive string) (*Kubezone, error) {
 		config:    cfg,
 		directive: directive,
 		store:     store,
-		zones:     newZones(cfg),
 		search:    searchPath("/etc/resolv.conf"),
 		lookup:    upstream.New(),
 	}
-	if cfg.zonal {
-		k.grammar = schema.Zonal
+	k.zones = k.newZones()
+	return k, nil
+}
+
+// newZones works out the zones from their names, and where names in them fall
+// through.
+func (k *Kubezone) newZones() []zone {
+	primary := k.primary
+	for _, name := range k.config.zones {
+		if !schema.IsReverse(name) && !slices.Contains(k.multicluster, name) {
+			primary = name // a multicluster zone has no PTR records
+			break
+		}
 	}
-	k.schema = &schema.Schema{Config: schema.Config{
-		Index:       store.Index(),
-		PrimaryZone: cfg.primary,
-		TTL:         cfg.ttl,
-		NegativeTTL: cfg.negativeTTL,
-		Pods:        schema.PodMode(cfg.pods),
-		Grammar:     k.grammar,
-		Features:    cfg.features(),
+	cluster := &schema.Schema{Config: schema.Config{
+		Index:       k.store.Index(),
+		PrimaryZone: primary,
+		TTL:         k.ttl,
+		NegativeTTL: k.negativeTTL,
+		Pods:        schema.PodMode(k.pods),
+		Features:    k.features(),
 		Local:       func() []netip.Addr { return k.local },
 	}}
-	return k, nil
+	if k.zonal {
+		cluster.Grammar = schema.Zonal
+	}
+	imports := &schema.Schema{Config: cluster.Config}
+	imports.Index, imports.Grammar = k.store.Imports(), schema.Multicluster
+	imports.Local = cluster.ServerAddrs
+
+	var zones []zone
+	for _, name := range k.config.zones {
+		z := zone{name: name, reverse: schema.IsReverse(name), schema: cluster}
+		if slices.Contains(k.multicluster, name) {
+			z.schema = imports
+		}
+		z.cached = slices.ContainsFunc(k.fall.Zones, func(f string) bool { return within(name, f) || within(f, name) })
+		zones = append(zones, z)
+	}
+	return zones
 }
 
 // kube is what the options ask of the source of objects.
@@ -124,6 +149,7 @@ func (cfg config) kube() kube.Config {
 		Pods:            cfg.pods == podsVerified,
 		PodLabels:       cfg.pods == podsVerified,
 		TopologyZones:   cfg.zonal,
+		Imports:         len(cfg.multicluster) > 0,
 		PodNames:        cfg.endpointPodNames,
 	}
 }

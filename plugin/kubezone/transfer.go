@@ -24,12 +24,12 @@ func (k *Kubezone) Transfer(name string, serial uint32) (<-chan []dns.RR, error)
 	ch := make(chan []dns.RR)
 	go func() {
 		defer close(ch)
-		soa := k.schema.SOA(z.name)
+		soa := z.schema.SOA(z.name)
 		ch <- []dns.RR{&soa}
 		if serial != 0 && serial == soa.Serial {
 			return
 		}
-		k.schema.Transfer(z.name, func(rrset []dns.RR) { ch <- rrset })
+		z.schema.Transfer(z.name, func(rrset []dns.RR) { ch <- rrset })
 		ch <- []dns.RR{&soa}
 	}()
 	return ch, nil

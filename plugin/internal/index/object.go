@@ -63,6 +63,7 @@ type Slice struct {
 	ObjectKey
 	ResourceVersion uint64
 	Service         string // in the same namespace
+	Cluster         string // the ID of the cluster it is from, for a ServiceImport; then every endpoint's label ends in it
 	Ports           []Port
 
 	v6     bool
@@ -165,7 +166,7 @@ func (s *Slice) hasNameless(a netip.Addr) bool {
 }
 
 func (s *Slice) equal(o *Slice) bool {
-	return s.ObjectKey == o.ObjectKey && s.ResourceVersion == o.ResourceVersion && s.Service == o.Service && s.v6 == o.v6 &&
+	return s.ObjectKey == o.ObjectKey && s.ResourceVersion == o.ResourceVersion && s.Service == o.Service && s.Cluster == o.Cluster && s.v6 == o.v6 &&
 		slices.Equal(s.addrs, o.addrs) && slices.Equal(s.labels, o.labels) && slices.Equal(s.zones, o.zones) &&
 		slices.Equal(s.Ports, o.Ports)
 }

@@ -17,8 +17,9 @@ type State struct {
 	v4, v6 family
 	ports  [][]Port // the different port lists of slices with ready addresses
 
-	repeats  bool // an address may be in two slices, or have two labels
-	labelled bool // an endpoint may have a label of its own
+	repeats  bool     // an address may be in two slices, or have two labels
+	labelled bool     // an endpoint may have a label of its own
+	clusters []string // that the slices with ready addresses are from
 }
 
 // A family is the part of a State that has addresses of one family.
@@ -60,6 +61,9 @@ func newState(e *entry, service *Service, list []*Slice) *State {
 			st.v6.add(s)
 		} else {
 			st.v4.add(s)
+		}
+		if s.Cluster != "" && !slices.Contains(st.clusters, s.Cluster) {
+			st.clusters = append(st.clusters, s.Cluster)
 		}
 		if !slices.ContainsFunc(st.ports, func(p []Port) bool { return samePorts(p, s.Ports) }) {
 			st.ports = append(st.ports, s.Ports)
@@ -169,7 +173,25 @@ const (
 // Advance moves a rotation on by n and returns where it stood. Safe for
 // concurrent use.
 func (st *State) Advance(r Rotation, n int) int {
-	return int((st.entry.rotations[r].Add(uint64(n)) - uint64(n)) & (1<<62 - 1))
+	start := st.entry.rotations[r].Add(uint64(n)) - uint64(n)
+	if n > 0 {
+		st.entry.last[r].Store(start)
+	}
+	return int(start & mostStart)
+}
+
+// mostStart keeps what a rotation returns positive.
+const mostStart = 1<<62 - 1
+
+// Last is where the rotation stood before it last moved on.
+func (st *State) Last(r Rotation) int { return int(st.entry.last[r].Load() & mostStart) }
+
+// InCluster tells whether an endpoint is from the cluster with this ID, or one
+// whose ID ends in these labels.
+func (st *State) InCluster(id string) bool {
+	return slices.ContainsFunc(st.clusters, func(c string) bool {
+		return c == id || (len(c) > len(id) && c[len(c)-len(id)-1] == '.' && c[len(c)-len(id):] == id)
+	})
 }
 
 // PortsOf are the port lists of the slices in which an endpoint has the label,
@@ -213,7 +235,8 @@ type entry struct {
 	key       ObjectKey
 	state     atomic.Pointer[State] // nil while there is no Service, or it is hidden
 	rotations [numRotations]atomic.Uint64
-	dashed    *owners // the owner list of an address that only this Service has, under its dashed label
+	last      [numRotations]atomic.Uint64 // what rotations were before
+	dashed    *owners                     // the owner list of an address that only this Service has, under its dashed label
 
 	// The rest belongs to the writer.
 	service  *Service

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -10,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,7 +24,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
@@ -93,16 +92,17 @@ func restConfig(c Config) (*rest.Config, error) {
 }
 
 func fromKubeconfig(file, context string) (*rest.Config, error) {
-	rules := clientcmd.ClientConfigLoadingRules{ExplicitPath: file, WarnIfAllMissing: false}
+	rules := clientcmd.ClientConfigLoadingRules{ExplicitPath: file}
 	loaded, err := rules.Load()
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %q: %w", file, err)
 	}
-	if _, ok := loaded.Contexts[context]; context != "" && !ok {
-		return nil, fmt.Errorf("kubeconfig %q: no context %q: want one of %s",
-			file, context, strings.Join(slices.Sorted(maps.Keys(loaded.Contexts)), ", "))
+	context = cmp.Or(context, loaded.CurrentContext)
+	if _, ok := loaded.Contexts[context]; !ok {
+		return nil, fmt.Errorf("kubeconfig %q: no context %q: want one of %q",
+			file, context, slices.Sorted(maps.Keys(loaded.Contexts)))
 	}
-	rc, err := clientcmd.NewNonInteractiveClientConfig(*loaded, context, &clientcmd.ConfigOverrides{ClusterDefaults: clientcmdapi.Cluster{}}, nil).ClientConfig()
+	rc, err := clientcmd.NewNonInteractiveClientConfig(*loaded, context, nil, nil).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %q: %w", file, err)
 	}
@@ -264,5 +264,6 @@ func (f *feed) run(ctx context.Context) {
 			log.Debugf("Following %s: %v", f.listWatch.kind, err)
 		}
 	}
-	f.listWatch.lists.Wait()
+	f.listWatch.listing.Lock()
+	defer f.listWatch.listing.Unlock()
 }

@@ -499,3 +499,49 @@ endpoints: [{addresses: [10.0.0.3]}]
 		}
 	}
 }
+
+// What is not valid is left out, counted once, and said once.
+func TestSkipped(t *testing.T) {
+	logged := captureLog(t)
+	api := newAPIServer(t, prod)
+	bad := strings.ReplaceAll(slice("IPv4", "null", "{addresses: [10.0.0.8]}, {addresses: [010.0.0.9]}, {addresses: [10.0.0.300]}"), "x", "db")
+	api.apply(t, bad)
+	s := openSynced(t, api.config(t))
+	check := func(what string, want int) {
+		t.Helper()
+		eventually(t, what, func() bool { return statusOf(s, index.EndpointSlices).Skipped == want })
+		if got := statusOf(s, index.EndpointSlices).SkippedBy; got[string(badAddress)] != want {
+			t.Errorf("%s: skipped by reason %v; want %d addresses", what, got, want)
+		}
+	}
+	check("the first list", 2)
+	if !s.Index().HasOwners(netip.MustParseAddr("10.0.0.8")) {
+		t.Error("the valid neighbour of an invalid address is not there")
+	}
+	if n := logged.count(`Skipped in endpointslices prod/db-1: address "010.0.0.9": want an IPv4 address`); n != 1 {
+		t.Errorf("%d lines about it; want 1", n)
+	}
+
+	api.apply(t, bad)
+	api.apply(t, `{apiVersion: v1, kind: Service, metadata: {name: later, namespace: prod}, spec: {clusterIP: 10.96.0.1}}`)
+	api.compact()
+	api.cutWatches()
+	eventually(t, "a relist", func() bool { return statusOf(s, index.EndpointSlices).Relists > 0 })
+	check("the same again", 2)
+
+	api.remove("endpointslices", "prod/db-1")
+	eventually(t, "its deletion", func() bool { return !s.Index().HasOwners(netip.MustParseAddr("10.0.0.8")) })
+	api.apply(t, bad)
+	check("another of the name", 4)
+}
+
+// An object that becomes invalid is taken away as a deleted one would be.
+func TestBecomesInvalid(t *testing.T) {
+	api := newAPIServer(t, prod)
+	s := openSynced(t, api.config(t))
+	api.apply(t, `{apiVersion: v1, kind: Service, metadata: {name: db, namespace: prod}, spec: {type: ExternalName, externalName: "a b"}}`)
+	eventually(t, "it is gone", func() bool { return s.Index().Service(dbKey) == nil })
+	if s.Index().Serial() != api.version {
+		t.Errorf("serial = %d; want %d", s.Index().Serial(), api.version)
+	}
+}

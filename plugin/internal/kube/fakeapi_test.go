@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"net/http"
@@ -93,7 +94,7 @@ func (a *apiServer) config(t *testing.T) Config {
 func (a *apiServer) certificate(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.crt")
-	writeFile(t, file, string(pemCertificate(a.Certificate().Raw)))
+	writeFile(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})))
 	return file
 }
 

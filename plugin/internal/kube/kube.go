@@ -45,8 +45,9 @@ type Config struct {
 	NamespaceLabels string   // selector of the namespaces shown, "" for all
 	Labels          string   // selector of the Services and pods shown, "" for all
 
-	Slices bool // EndpointSlices are wanted
-	Pods   bool // Pods are wanted
+	Slices  bool // EndpointSlices are wanted
+	Imports bool // ServiceImports and their EndpointSlices are wanted
+	Pods    bool // Pods are wanted
 
 	// What is kept only because an option needs it.
 	PodLabels     bool // index.Pod.Labels
@@ -89,6 +90,7 @@ func selector(text string) (labels.Selector, error) {
 type Store struct {
 	identity identity
 	index    *index.Index
+	imports  *index.Index
 	reports  []*report
 	away     func() error  // why nobody answers; nil where nobody is asked
 	synced   chan struct{} // closed once every kind is held
@@ -112,7 +114,8 @@ var stores struct {
 // With manifests they are read and held when Open returns. It fails only for
 // what can never work, such as a kubeconfig that cannot be read, a context that
 // is not in it, or a manifest that does not parse; never because the API server
-// is away.
+// is away, nor because manifests that another Open read have an error in them
+// since.
 func Open(c Config) (*Store, error) {
 	c.Namespaces = slices.Compact(slices.Sorted(slices.Values(c.Namespaces)))
 	source, err := newSource(c)
@@ -141,9 +144,11 @@ func Open(c Config) (*Store, error) {
 }
 
 func newStore(c Config) *Store {
+	options := index.Options{Namespaces: c.Namespaces, SelectNamespaces: c.NamespaceLabels != ""}
 	s := &Store{
-		index:  index.New(index.Options{Namespaces: c.Namespaces, SelectNamespaces: c.NamespaceLabels != ""}),
-		synced: make(chan struct{}),
+		index:   index.New(options),
+		imports: index.New(options),
+		synced:  make(chan struct{}),
 	}
 	wanted := c.kinds()
 	left := &countdown{left: len(wanted), done: s.synced}
@@ -161,6 +166,10 @@ func (s *Store) report(k index.Kind) *report {
 // Index is the state that the Store keeps. It may be read after Close, but does
 // not change any more then.
 func (s *Store) Index() *index.Index { return s.index }
+
+// Imports is the same for what other clusters share (KEP-1645): its Services
+// are ServiceImports, its namespaces those of Index.
+func (s *Store) Imports() *index.Index { return s.imports }
 
 // Close gives back what one Open returned. The last Close stops the watches and
 // returns once all goroutines of the Store have ended; what the Index holds

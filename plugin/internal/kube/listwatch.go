@@ -38,7 +38,7 @@ type listWatch struct {
 	pace      *pace
 	reach     *reachability
 
-	lists sync.WaitGroup // a reflector does not wait for its list when it is stopped
+	listing sync.Mutex // held while a list is made, as a reflector that is stopped does not wait for it
 }
 
 // An itemList is a list of items; a reflector finds them by the field's name.
@@ -55,8 +55,8 @@ func (l *itemList) DeepCopyObject() runtime.Object { return l }
 // asked for. The list is one state of the cluster, the newest: a cached one
 // would come in one piece.
 func (l *listWatch) ListWithContext(ctx context.Context, _ metav1.ListOptions) (runtime.Object, error) {
-	l.lists.Add(1)
-	defer l.lists.Done()
+	l.listing.Lock()
+	defer l.listing.Unlock()
 	for {
 		if err := l.pace.wait(ctx); err != nil {
 			return nil, err

@@ -1,8 +1,6 @@
 package kube
 
 import (
-	"bytes"
-	"encoding/pem"
 	"io"
 	golog "log"
 	"testing"
@@ -22,10 +20,4 @@ func captureLog(t *testing.T) *logCapture {
 	golog.SetOutput(l)
 	t.Cleanup(func() { golog.SetOutput(io.Discard) })
 	return l
-}
-
-func pemCertificate(der []byte) []byte {
-	var b bytes.Buffer
-	_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: der})
-	return b.Bytes()
 }

@@ -42,6 +42,9 @@ type pace struct {
 // wait returns when the next request may be made, or with an error once ctx is
 // done.
 func (p *pace) wait(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	pause(ctx, p.delay())
 	p.began, p.progress, p.free, p.atLeast = time.Now(), false, false, 0
 	return ctx.Err()

@@ -59,7 +59,7 @@ func (s *Schema) endpointAddresses(st *index.State, q *Question, topologyZone st
 	room := q.Room / (recordSize + size)
 	start := 0
 	if total > room {
-		start = st.Advance(rotationOf(f), room)
+		start = s.rotate(st, f, room)
 	}
 	b := newAddressBuilder(q.QName, s.TTL, f, min(total, room))
 	var seen map[netip.Addr]bool
@@ -86,11 +86,17 @@ func (s *Schema) endpointAddresses(st *index.State, q *Question, topologyZone st
 	return b.answer(truncated)
 }
 
-func rotationOf(f index.Family) index.Rotation {
-	if f == index.IPv6 {
-		return index.RotateAAAA
+// rotate is where a window of room addresses begins. In a multicluster zone it
+// is the same for AAAA as for the A query before, so that both show the same
+// endpoints (KEP-1645).
+func (s *Schema) rotate(st *index.State, f index.Family, room int) int {
+	switch {
+	case f == index.IPv4:
+		return st.Advance(index.RotateA, room)
+	case s.Grammar == Multicluster:
+		return st.Last(index.RotateA)
 	}
-	return index.RotateA
+	return st.Advance(index.RotateAAAA, room)
 }
 
 func endpoints(st *index.State, f index.Family, topologyZone string, start int, yield func(sl *index.Slice, from, to int) bool) {

@@ -73,7 +73,7 @@ func (s *Schema) ns(zone string) Answer {
 	}
 	host := below("ns.dns", names)
 	a.Records = []dns.RR{&dns.NS{Hdr: header(zone, dns.TypeNS, s.TTL), Ns: host}}
-	for _, addr := range s.serverAddrs() {
+	for _, addr := range s.ServerAddrs() {
 		a.Extra = append(a.Extra, address(host, s.TTL, addr))
 	}
 	return a
@@ -101,9 +101,9 @@ func (s *Schema) fronts() []*index.State {
 	return states
 }
 
-// serverAddrs are those of ns.dns.Z: the ClusterIPs of the Services in front of
+// ServerAddrs are those of ns.dns.Z: the ClusterIPs of the Services in front of
 // this server, else the addresses that it is bound to.
-func (s *Schema) serverAddrs() []netip.Addr {
+func (s *Schema) ServerAddrs() []netip.Addr {
 	var addrs []netip.Addr
 	for _, st := range s.fronts() {
 		addrs = append(addrs, st.Service.ClusterIPs...)

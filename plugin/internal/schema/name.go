@@ -35,7 +35,7 @@ type Name struct {
 	Form         Form
 	Namespace    string
 	Service      string
-	Label        string // of an endpoint or a pod
+	Label        string // of an endpoint or a pod; in a multicluster zone that of an endpoint has several
 	Port         string // without underscore
 	Protocol     string // without underscore
 	TopologyZone string
@@ -55,8 +55,9 @@ const (
 type Grammar uint8
 
 const (
-	Plain Grammar = iota
-	Zonal         // with topology zones
+	Plain        Grammar = iota
+	Zonal                // with topology zones
+	Multicluster         // of a multicluster zone (KEP-1645): endpoints have names HOSTNAME.CLUSTERID, pods none
 )
 
 // Parse reads the part of an owner name left of its zone, without the dot
@@ -69,7 +70,9 @@ func Parse(relative string, g Grammar) Name {
 	case "svc":
 		return parseService(rest, g)
 	case "pod":
-		return parsePod(rest)
+		if g != Multicluster {
+			return parsePod(rest)
+		}
 	case "dns":
 		switch rest {
 		case "":
@@ -114,6 +117,7 @@ func parseService(rest string, g Grammar) Name {
 		n.Form = Service
 		return n
 	}
+	above := rest
 	rest, first := cutLast(rest)
 	if first == "_zone" && g == Zonal {
 		return parseZone(rest, n)
@@ -128,10 +132,28 @@ func parseService(rest string, g Grammar) Name {
 		}
 		return n
 	}
+	if g == Multicluster && !underscored {
+		return parseClusterEndpoint(above, n)
+	}
 	rest, second := cutLast(rest)
 	port, ok := strings.CutPrefix(second, "_")
 	if rest == "" && ok && underscored && port != "" && protocol != "" {
 		n.Form, n.Port, n.Protocol = PortName, port, protocol
+	}
+	return n
+}
+
+// mostClusterLabels is how many labels a cluster ID may have (KEP-2149).
+const mostClusterLabels = 2
+
+// parseClusterEndpoint reads HOSTNAME.CLUSTERID, or a part of a cluster ID.
+func parseClusterEndpoint(above string, n Name) Name {
+	rest := above
+	for range mostClusterLabels + 1 {
+		rest, _ = cutLast(rest)
+	}
+	if rest == "" {
+		n.Form, n.Label = Endpoint, above
 	}
 	return n
 }

@@ -79,6 +79,31 @@ func TestParseZonal(t *testing.T) {
 	}
 }
 
+func TestParseMulticluster(t *testing.T) {
+	endpoint := func(label string) Name {
+		return Name{Form: Endpoint, Namespace: "prod", Service: "db", Label: label}
+	}
+	for relative, want := range map[string]Name{
+		"dns-version":             {Form: Version},
+		"prod.svc":                {Form: SvcNamespace, Namespace: "prod"},
+		"db.prod.svc":             {Form: Service, Namespace: "prod", Service: "db"},
+		"c1.db.prod.svc":          endpoint("c1"),
+		"pod-0.c1.db.prod.svc":    endpoint("pod-0.c1"),
+		"pod-0.c1.eu.db.prod.svc": endpoint("pod-0.c1.eu"),
+		"_pg._tcp.db.prod.svc":    {Form: PortName, Namespace: "prod", Service: "db", Port: "pg", Protocol: "tcp"},
+		"_tcp.db.prod.svc":        {Form: Protocol, Namespace: "prod", Service: "db", Protocol: "tcp"},
+		"a.pod-0.c1.eu.db.x.svc":  {Namespace: "x", Service: "db"},
+		"a._tcp.db.prod.svc":      {Namespace: "prod", Service: "db"},
+		"pod":                     {},
+		"prod.pod":                {},
+		"1-2-3-4.prod.pod":        {},
+	} {
+		if got := Parse(relative, Multicluster); got != want {
+			t.Errorf("Parse(%q) = %+v; want %+v", relative, got, want)
+		}
+	}
+}
+
 func TestParseReverse(t *testing.T) {
 	for name, want := range map[string]string{
 		"in-addr.arpa.":                         "0.0.0.0/0",

@@ -78,7 +78,7 @@ func (s *Schema) Answer(q *Question) Answer {
 	case Version:
 		return s.version(q)
 	case NameServer:
-		return s.addressesOf(q, s.serverAddrs())
+		return s.addressesOf(q, s.ServerAddrs())
 	case SvcNamespace:
 		return s.namespace(q.Name.Namespace)
 	case PodNamespace:
@@ -97,11 +97,20 @@ func (s *Schema) Answer(q *Question) Answer {
 func (s *Schema) version(q *Question) Answer {
 	switch q.QType {
 	case dns.TypeTXT:
-		return found(&dns.TXT{Hdr: header(q.QName, dns.TypeTXT, versionTTL), Txt: []string{"1.1.0"}})
+		return found(&dns.TXT{Hdr: header(q.QName, dns.TypeTXT, versionTTL), Txt: []string{s.specification()}})
 	case dns.TypeANY:
 		return s.any(q)
 	}
 	return Answer{Outcome: NoData, Reason: OtherType}
+}
+
+// specification is the version of the DNS specification that the zone follows:
+// of Kubernetes, or of its multicluster services.
+func (s *Schema) specification() string {
+	if s.Grammar == Multicluster {
+		return "1.0.0"
+	}
+	return "1.1.0"
 }
 
 func found(rrs ...dns.RR) Answer { return Answer{Records: rrs} }
@@ -283,12 +292,18 @@ func hasPort(st *index.State, name, protocol string) bool {
 }
 
 func (s *Schema) endpoint(st *index.State, q *Question) Answer {
+	if s.Grammar == Multicluster && st.Service.Type == index.ClusterIP {
+		return Answer{Outcome: NameError, Reason: NoSuchEndpoint}
+	}
 	family := index.IPv4
 	if q.QType == dns.TypeAAAA {
 		family = index.IPv6
 	}
 	var addrs []netip.Addr
 	if !s.Index.Labelled(st, q.Name.Label, family, func(a netip.Addr) { addrs = append(addrs, a) }) {
+		if st.InCluster(q.Name.Label) {
+			return Answer{Outcome: NoData, Reason: OnlyBranch}
+		}
 		return Answer{Outcome: NameError, Reason: NoSuchEndpoint}
 	}
 	switch q.QType {
