@@ -12,7 +12,7 @@ COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null)
 LDFLAGS := -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(COMMIT)
 
 # Every Go module here. The nested ones keep what they need out of the go.mod that users of the plugin inherit.
-MODULES := . build/tools e2e e2e/controlplane/stock
+MODULES := $(patsubst %/go.mod,%,$(shell find . -name go.mod))
 TOOL    := $(GO) tool -modfile=$(CURDIR)/build/tools/go.mod
 
 # Run is the folder under corefile/ that `make run` serves. A KUBECONFIG in the environment alone does not count: the
@@ -48,7 +48,7 @@ unit: ## Run the tests that need no cluster, the plugin's with the race detector
 	$(GO) test -short ./build/coredns
 
 e2e: build controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
-	@build/need.sh dig:bind9-dnsutils ip:iproute2
+	@build/need.sh ip:iproute2
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
 	cd e2e && $(GO) test -timeout 60m ./...
 
@@ -72,9 +72,12 @@ fuzz: ## Fuzz each fuzz test for FUZZTIME (20s)
 		done; \
 	done
 
-long: ## Run what takes longer than `make test`: the unit tests ten times over, and each fuzz test for five minutes
+long: build ## Run what takes longer than `make test`: unit tests ten times, long fuzzing, e2e on the oldest Kubernetes
 	CGO_ENABLED=1 $(GO) test -race -count 10 -timeout 60m ./plugin/...
 	@$(MAKE) --no-print-directory fuzz FUZZTIME=5m
+	@build/need.sh ip:iproute2
+	cd e2e && KUBEZONE_CONTROLPLANE=$$(controlplane/build.sh oldest) && export KUBEZONE_CONTROLPLANE && \
+		$(GO) test -count 1 -timeout 60m -run '^(TestService|TestEnvironment|TestHeadless|TestPod|TestStatefulSet|TestSlice)' .
 
 clean: ## Remove what was built here
 	rm -rf bin
