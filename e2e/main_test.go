@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int) {
+	harness.RemoveStaleNetns()
 	var err error
 	if logs, err = os.MkdirTemp("", "kubezone-e2e-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)

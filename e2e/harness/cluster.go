@@ -112,7 +112,7 @@ func StartCluster(options Options) (_ *Cluster, err error) {
 	if err := os.MkdirAll(options.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	for _, step := range []func() error{c.writeKeys, c.startEtcd, c.StartAPIServer, c.connect, c.startWorkloads} {
+	for _, step := range []func() error{c.writeKeys, c.startEtcd, c.StartAPIServer, c.connect, c.awaitOwnService, c.startWorkloads} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -312,6 +312,14 @@ func (c *Cluster) connect() error {
 		return err
 	}
 	return WriteKubeconfig(c.kubeconfig, c.URL(), c.CA, c.file("admin.token"))
+}
+
+// awaitOwnService waits for what the API server creates by itself, a moment after it says that it is ready.
+func (c *Cluster) awaitOwnService() error {
+	return c.await(c.apiserver, func() error {
+		_, err := c.Client.CoreV1().Services("default").Get(context.Background(), "kubernetes", metav1.GetOptions{})
+		return err
+	})
 }
 
 func (c *Cluster) startWorkloads() error {

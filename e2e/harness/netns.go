@@ -21,6 +21,9 @@ type Netns struct {
 	dir  string // /etc/netns/NAME: files that programs in the namespace see in /etc
 }
 
+// namePattern names a namespace by the process that made it and a number.
+const namePattern = "kubezone-%d-%d"
+
 var netnsCount atomic.Int32
 
 // NewNetns makes a network namespace whose loopback has the given addresses; it goes with the test. Without the
@@ -30,7 +33,7 @@ func NewNetns(t testing.TB, addresses ...string) *Netns {
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: a network namespace needs root")
 	}
-	ns := &Netns{Name: fmt.Sprintf("kubezone-%d-%d", os.Getpid(), netnsCount.Add(1))}
+	ns := &Netns{Name: fmt.Sprintf(namePattern, os.Getpid(), netnsCount.Add(1))}
 	ns.dir = filepath.Join("/etc/netns", ns.Name)
 	if output, err := exec.Command("ip", "netns", "add", ns.Name).CombinedOutput(); err != nil {
 		if strings.Contains(string(output), "Operation not permitted") {
@@ -83,6 +86,22 @@ func (ns *Netns) ip(t testing.TB, args ...string) {
 	output, err := exec.Command("ip", append([]string{"-netns", ns.Name}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("ip %s: %v: %s", strings.Join(args, " "), err, output)
+	}
+}
+
+// RemoveStaleNetns removes the namespaces of test binaries that were killed before they could.
+func RemoveStaleNetns() {
+	paths, _ := filepath.Glob("/run/netns/kubezone-*") // the pattern is valid
+	for _, path := range paths {
+		var pid, number int
+		name := filepath.Base(path)
+		if n, _ := fmt.Sscanf(name, namePattern, &pid, &number); n != 2 {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); errors.Is(err, os.ErrNotExist) {
+			_ = exec.Command("ip", "netns", "delete", name).Run() // what cannot be removed does no harm
+			_ = os.RemoveAll(filepath.Join("/etc/netns", name))
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -136,7 +137,7 @@ func (s *Server) AwaitReady(t testing.TB) {
 func (s *Server) Get(url string) (status int, body string, err error) {
 	transport := &http.Transport{
 		DisableKeepAlives: true, // a connection must not outlive a reload
-		Dial:              s.dial,
+		DialContext:       func(_ context.Context, network, address string) (net.Conn, error) { return s.dial(network, address) },
 	}
 	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Get(url)
 	if err != nil {
