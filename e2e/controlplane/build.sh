@@ -2,49 +2,83 @@
 # Builds the control plane that the end-to-end tests run against, from the module proxy alone, into a folder outside git
 # that is named after the pinned versions, and prints that folder. A second run finds everything there and builds nothing.
 #
-#	KUBEZONE_CACHE  where the folders go (default: ${XDG_CACHE_HOME:-$HOME/.cache}/kubezone)
+#	build.sh         the control plane of today, and CoreDNS as released
+#	build.sh oldest  the oldest Kubernetes minor that is still supported
+#
+#	KUBEZONE_CACHE   where the folders go (default: ${XDG_CACHE_HOME:-$HOME/.cache}/kubezone)
 set -eu
 cd "$(dirname "$0")/.."
-start=$(date +%s)
+cache=${KUBEZONE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kubezone}
 
-key=$({ go env GOVERSION GOOS GOARCH; cat go.mod go.sum controlplane/stock/go.mod controlplane/stock/go.sum; } | sha256sum | cut -c1-16)
-dir=${KUBEZONE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kubezone}/$key
-names='etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kwok coredns-stock'
+# The flags with which the Makefile builds everything: what the tests share with these programs is compiled once.
+export CGO_ENABLED=0
+case " $(go env GOFLAGS) " in
+*" -trimpath "*) ;;
+*) GOFLAGS="$(go env GOFLAGS) -trimpath" && export GOFLAGS ;;
+esac
 
-missing() {
-	for name in $names; do
-		[ -e "$dir/$name" ] || return 0
-	done
-	return 1
+# folder MODULE...: the folder for what these modules pin.
+folder() {
+	pins=$(
+		go env GOVERSION GOOS GOARCH
+		for module; do cat "$module/go.mod" "$module/go.sum"; done
+	)
+	echo "$cache/$(echo "$pins" | sha256sum | cut -c1-16)"
 }
 
-if missing; then
-	mkdir -p "$dir"
-	exec 9>"$dir/.lock"
-	flock 9 # two runs at once: the second waits, then finds the work done
-fi
-if missing; then
-	echo "Building the control plane into $dir: about 20 minutes on 2 cores when nothing is cached." >&2
-	tmp=$dir/.new
-	rm -rf "$tmp"
-	mkdir -p "$tmp"
-
-	# The flags with which the Makefile builds everything: what the tests share with these programs is compiled once.
-	export CGO_ENABLED=0
-	case " $(go env GOFLAGS) " in
-	*" -trimpath "*) ;;
-	*) GOFLAGS="$(go env GOFLAGS) -trimpath" && export GOFLAGS ;;
-	esac
-	go build -ldflags '-s -w' -o "$tmp/" tool
-	mv "$tmp/server" "$tmp/etcd" # go.etcd.io/etcd/server/v3
-	go -C controlplane/stock build -ldflags '-s -w' -o "$tmp/coredns-stock" .
-
-	for name in $names; do
-		mv "$tmp/$name" "$dir/$name" # a rename: a binary is there whole or not at all
+# complete DIR NAME...: whether DIR holds every NAME.
+complete() {
+	complete_dir=$1
+	shift
+	for name; do
+		[ -e "$complete_dir/$name" ] || return 1
 	done
-	rm -rf "$tmp"
-	echo "Built the control plane in $(($(date +%s) - start)) s." >&2
+}
+
+# ensure DIR BUILD NAME...: have BUILD put every NAME into DIR, unless they are there.
+ensure() {
+	dir=$1 build=$2
+	shift 2
+	if complete "$dir" "$@"; then
+		return
+	fi
+	mkdir -p "$dir"
+	(
+		flock 9 # of two runs at once, the second waits, then finds the work done
+		if complete "$dir" "$@"; then
+			exit
+		fi
+		start=$(date +%s)
+		echo "Building the control plane into $dir: ten minutes or more on 2 cores when nothing is cached." >&2
+		new=$dir/.new
+		rm -rf "$new"
+		mkdir "$new"
+		"$build" "$new"
+		for name; do
+			mv "$new/$name" "$dir/$name" # a rename: a program is there whole or not at all
+		done
+		rm -rf "$new"
+		echo "Built the control plane in $(($(date +%s) - start)) s." >&2
+	) 9>"$dir/.lock"
+}
+
+build_current() {
+	go build -ldflags '-s -w' -o "$1/" tool
+	mv "$1/server" "$1/etcd" # go.etcd.io/etcd/server/v3
+	go -C controlplane/stock build -ldflags '-s -w' -o "$1/coredns-stock" .
+}
+
+build_oldest() {
+	go -C controlplane/oldest build -ldflags '-s -w' -o "$1/" tool
+}
+
+current=$(folder . controlplane/stock)
+ensure "$current" build_current etcd kube-apiserver kube-controller-manager kube-scheduler kube-proxy kwok coredns-stock
+if [ "${1-}" = oldest ]; then
+	oldest=$(folder controlplane/oldest)
+	ensure "$oldest" build_oldest kube-apiserver kube-controller-manager kube-scheduler
+	ln -sf "$current/etcd" "$current/kwok" "$oldest/" # these are not part of Kubernetes
+	echo "$oldest"
 else
-	echo "The control plane is built already ($(($(date +%s) - start)) s)." >&2
+	echo "$current"
 fi
-echo "$dir"
