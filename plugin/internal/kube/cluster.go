@@ -1,31 +1,17 @@
 package kube
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
-	"slices"
 	"sync"
-	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
-	"k8s.io/utils/clock"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 )
@@ -62,89 +48,6 @@ func newCluster(c Config) (*cluster, error) {
 }
 
 func (cl *cluster) credentials() string { return cl.digest }
-
-func sourceName(c Config) string {
-	switch {
-	case c.Kubeconfig != "":
-		return fmt.Sprintf("kubeconfig %q", c.Kubeconfig)
-	case c.Endpoint != "":
-		return fmt.Sprintf("endpoint %q", c.Endpoint)
-	}
-	return "service account"
-}
-
-func restConfig(c Config) (*rest.Config, error) {
-	switch {
-	case c.Kubeconfig != "":
-		return fromKubeconfig(c.Kubeconfig, c.Context)
-	case c.Endpoint != "":
-		return fromEndpoint(c)
-	}
-	rc, err := rest.InClusterConfig()
-	if errors.Is(err, rest.ErrNotInCluster) {
-		return nil, errors.New("no source of objects, and this is not a pod (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set): " +
-			"add kubeconfig FILE, endpoint URL or manifests PATH")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("service account of this pod: %w: mount its token, or add kubeconfig FILE, endpoint URL or manifests PATH", err)
-	}
-	return rc, nil
-}
-
-func fromKubeconfig(file, context string) (*rest.Config, error) {
-	rules := clientcmd.ClientConfigLoadingRules{ExplicitPath: file}
-	loaded, err := rules.Load()
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %q: %w", file, err)
-	}
-	context = cmp.Or(context, loaded.CurrentContext)
-	if _, ok := loaded.Contexts[context]; !ok {
-		return nil, fmt.Errorf("kubeconfig %q: no context %q: want one of %q",
-			file, context, slices.Sorted(maps.Keys(loaded.Contexts)))
-	}
-	rc, err := clientcmd.NewNonInteractiveClientConfig(*loaded, context, nil, nil).ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("kubeconfig %q: %w", file, err)
-	}
-	return rc, nil
-}
-
-func fromEndpoint(c Config) (*rest.Config, error) {
-	if c.CertFile != "" || c.KeyFile != "" {
-		if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
-			return nil, fmt.Errorf("client certificate %q with key %q: %w", c.CertFile, c.KeyFile, err)
-		}
-	}
-	return &rest.Config{
-		Host:            c.Endpoint,
-		TLSClientConfig: rest.TLSClientConfig{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: c.CAFile},
-	}, nil
-}
-
-// codecs know no more of the API than is read here.
-var codecs = sync.OnceValue(func() serializer.CodecFactory {
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			panic(err) // two types of one name, in a list that is fixed
-		}
-	}
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"})
-	return serializer.NewCodecFactory(scheme)
-})
-
-func restClient(rc *rest.Config, gv schema.GroupVersion, client *http.Client) (rest.Interface, error) {
-	c := rest.CopyConfig(rc)
-	c.GroupVersion = &gv
-	c.APIPath = "/apis"
-	if gv.Group == "" {
-		c.APIPath = "/api"
-	}
-	c.NegotiatedSerializer = codecs().WithoutConversion()
-	return rest.RESTClientForConfigAndClient(c, client)
-}
-
-var quietKlog = sync.OnceFunc(func() { klog.SetLogger(logr.New(debugSink{})) })
 
 func (cl *cluster) start(ctx context.Context, s *Store) error {
 	quietKlog()
@@ -221,49 +124,4 @@ func (cl *cluster) feed(k index.Kind, s *Store, core, discovery rest.Interface) 
 			replace: x.ReplacePods, set: x.SetPod, remove: x.DeletePod,
 		})
 	}
-}
-
-// A patientClock lets no watch look short. A reflector takes one that ends
-// within a second without an event for an error and lists anew, although all
-// that is missing is a little patience, for which pace sees.
-type patientClock struct{ clock.RealClock }
-
-// Since is never less than a second.
-func (patientClock) Since(t time.Time) time.Duration { return max(time.Since(t), time.Second) }
-
-// A feed follows one kind.
-type feed struct {
-	listWatch *listWatch
-	reflector *cache.Reflector
-}
-
-func newFeed[O interface {
-	metav1.Object
-	runtime.Object
-}, T any](lw *listWatch, object O, list runtime.Object, t *table[O, T]) *feed {
-	t.report, t.pace = lw.report, lw.pace
-	lw.newList = list.DeepCopyObject
-	lw.slim = func(o runtime.Object) runtime.Object { return t.slim(o.(O)) }
-	logger := logr.New(debugSink{})
-	return &feed{
-		listWatch: lw,
-		reflector: cache.NewReflectorWithOptions(lw, object, t, cache.ReflectorOptions{
-			Name:    lw.kind.String(),
-			Logger:  &logger,
-			Clock:   patientClock{},
-			Backoff: &retryDelays,
-		}),
-	}
-}
-
-// run returns once ctx is done and all that it began has ended. There is no
-// pause between two rounds, as every request waits for its turn.
-func (f *feed) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		if err := f.reflector.ListAndWatchWithContext(ctx); err != nil {
-			log.Debugf("Following %s: %v", f.listWatch.kind, err)
-		}
-	}
-	f.listWatch.listing.Lock()
-	defer f.listWatch.listing.Unlock()
 }

@@ -290,6 +290,22 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// An API server that names a time to come back is left alone until then.
+func TestRetryAfter(t *testing.T) {
+	api := newAPIServer(t, prod)
+	busy := status(http.StatusTooManyRequests, metav1.StatusReasonTooManyRequests, "busy")
+	busy.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+	api.refuseAll("services", busy)
+	s := open(t, api.config(t))
+	eventually(t, "a refusal", func() bool { return statusOf(s, index.Services).LastError != "" })
+	api.refuseAll("services", nil)
+	eventually(t, "sync", s.Synced)
+	asked := api.asked("services")
+	if d := asked[1].at.Sub(asked[0].at); d < time.Second {
+		t.Errorf("asked again after %v; want no sooner than 1s", d)
+	}
+}
+
 // A token that expired is read again from its file.
 func TestTokenRotation(t *testing.T) {
 	api := newAPIServer(t, prod)

@@ -55,7 +55,7 @@ type apiEvent struct {
 type request struct {
 	resource string
 	query    url.Values
-	header   http.Header
+	at       time.Time
 }
 
 func (r request) isWatch() bool { return r.query.Get("watch") != "" }
@@ -242,7 +242,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	query := r.URL.Query()
 	a.mu.Lock()
-	a.requests = append(a.requests, request{resource, query, r.Header})
+	a.requests = append(a.requests, request{resource, query, time.Now()})
 	refuse := a.refuse[resource]
 	a.mu.Unlock()
 	if refuse != nil {

@@ -1,6 +1,15 @@
 package kube
 
-import "github.com/go-logr/logr"
+import (
+	"sync"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
+)
+
+// quietKlog keeps what client-go logs off the standard error. It changes klog for
+// the whole process, which has no other way.
+var quietKlog = sync.OnceFunc(func() { klog.SetLogger(logr.New(debugSink{})) })
 
 // A debugSink passes what client-go logs on to the debug log. Changes of state
 // are logged where they are noticed.

@@ -236,7 +236,7 @@ func (s *Store) Status() []KindStatus {
 type KindStatus struct {
 	Kind      index.Kind
 	Synced    bool      // all objects of the kind are held, or have been at one time
-	LastEvent time.Time // when the source last said anything about the kind, a bookmark included; zero before that
+	LastEvent time.Time // of a list, an event or a bookmark, or when manifests were last taken over; zero before the first
 	Relists   int       // complete lists or readings after the first
 	Objects   int       // held now, hidden ones included
 
