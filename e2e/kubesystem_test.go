@@ -120,6 +120,8 @@ func TestKubeSystem(t *testing.T) {
 	const namespace = "production"
 	cluster.Apply(t, namespace, "testdata/nginx-service.yaml")
 	cluster.Apply(t, namespace, "testdata/nginx-headless.yaml")
+	cluster.Apply(t, namespace, "testdata/external-names.yaml")
+	cluster.Apply(t, "kube-system", "testdata/kube-dns.yaml")
 	n := startNode(t, cluster, kubeSystem(t))
 	s := n.server
 	ip := cluster.Service(t, namespace, "nginx-service").Spec.ClusterIP
@@ -143,6 +145,22 @@ func TestKubeSystem(t *testing.T) {
 		if asked := n.upstream.Asked("nothing.production.svc.cluster.local. A"); asked != 0 {
 			t.Errorf("a name of the cluster was forwarded %d times", asked)
 		}
+	})
+
+	t.Run("ExternalName", func(t *testing.T) {
+		s.Expect(t, "website.production.svc.cluster.local. A", "A 198.51.100.80, CNAME www.example.org.")
+		s.Expect(t, "website.production.svc.cluster.local. AAAA", "AAAA 2001:db8::80, CNAME www.example.org.")
+		s.Expect(t, "website.production.svc.cluster.local. CNAME", "CNAME www.example.org.")
+		s.Expect(t, "website-with-dot.production.svc.cluster.local. A", "A 198.51.100.80, CNAME www.example.org.")
+		s.Expect(t, "alias.production.svc.cluster.local. A", "A "+ip+", CNAME nginx-service.production.svc.cluster.local.")
+		s.Expect(t, "alias.production.svc.cluster.local. SRV", "CNAME nginx-service.production.svc.cluster.local., SRV 5000 nginx-service.production.svc.cluster.local.")
+		s.Expect(t, "gone.production.svc.cluster.local. A", "NXDOMAIN CNAME nothing.example.org.")
+	})
+
+	t.Run("the server's own service", func(t *testing.T) {
+		s.Expect(t, "cluster.local. NS", "NS kube-dns.kube-system.svc.cluster.local.")
+		s.Expect(t, "ns.dns.cluster.local. A", "A "+dnsAddress)
+		s.Expect(t, "_dns._udp.kube-dns.kube-system.svc.cluster.local. SRV", "SRV 53 kube-dns.kube-system.svc.cluster.local.")
 	})
 
 	t.Run("cache", func(t *testing.T) {
@@ -221,7 +239,7 @@ func TestKubeSystem(t *testing.T) {
 			"192-0-2-77.production.pod.cluster.local. A":                "A 192.0.2.77",
 			"www.example.org. A":                                        "A 198.51.100.80",
 		})
-		for _, ttl := range []string{"17", "18", "30"} {
+		for _, ttl := range []string{"11", "12", "13", "14", "15", "16", "17", "30"} {
 			harness.WriteFile(t, s.Corefile, strings.Replace(kubeSystem(t), "ttl 30\n", "ttl "+ttl+"\n", 1))
 			s.Reload() // by signal: the plugin looks every 30 to 45 s
 			showsTTL(t, s, "nginx-service.production.svc.cluster.local. A", ttl, 20*time.Second)
