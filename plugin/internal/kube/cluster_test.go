@@ -319,10 +319,17 @@ func TestTokenRotation(t *testing.T) {
 		return status(http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
 	}
 	token := filepath.Join(t.TempDir(), "token")
-	writeFile(t, token, "old\n")
+	writeFile(t, token, "")
 	c := api.config(t)
 	c.Kubeconfig = writeKubeconfig(t, api.URL, api.certificate(t), fmt.Sprintf("tokenFile: %q", token))
-	s := openSynced(t, c)
+	logged := captureLog(t)
+	s := open(t, c)
+	eventually(t, "want of a token", func() bool { return statusOf(s, index.Services).LastError != "" })
+	if n := logged.count("Following services: cannot watch"); n != 1 {
+		t.Errorf("%d lines about the token that is not there; want 1", n)
+	}
+	writeFile(t, token, "old\n")
+	eventually(t, "sync", s.Synced)
 
 	api.mu.Lock()
 	accepted = "new"

@@ -145,10 +145,7 @@ func (l *listWatch) Watch(options metav1.ListOptions) (watch.Interface, error) {
 const overtime = 30 * time.Second
 
 func (l *listWatch) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	if options.TimeoutSeconds != nil {
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(*options.TimeoutSeconds)*time.Second+overtime)
-	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(deref(options.TimeoutSeconds))*time.Second+overtime)
 	w, err := l.client.Get().Resource(l.kind.String()).VersionedParams(&options, metav1.ParameterCodec).
 		MaxRetries(0).Watch(ctx)
 	if err == nil {
@@ -195,14 +192,18 @@ func (l *listWatch) failed(verb string, err error) {
 		l.pace.after(time.Duration(seconds) * time.Second)
 	}
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
+	// Unless told otherwise it was never sent, as for want of a token.
+	class, text := "request", fmt.Sprintf("cannot %s resource %q: %v", verb, l.kind, err)
+	switch {
+	case errors.As(err, &status):
+		code := int(status.Status().Code)
+		class, text = strconv.Itoa(code), l.explain(verb, code, status.Status().Message)
+	case l.reach.trouble() != nil:
 		// Nobody answers, of which reachability tells once for all kinds.
-		l.report.troubled(err.Error())
+		l.report.troubled(text)
 		return
 	}
-	code := int(status.Status().Code)
-	text := l.explain(verb, code, status.Status().Message)
-	if l.report.failed(strconv.Itoa(code), text) {
+	if l.report.failed(class, text) {
 		log.Warningf("Following %s: %s", l.kind, text)
 	}
 }
