@@ -73,6 +73,8 @@ type config struct {
 	externalNameRcode rcodeMode
 	startupTimeout    time.Duration
 
+	at place // where the directive stands
+
 	// What the Corefile says without effect, where the stock plugin takes it
 	// in silence. Each text names its file and line; the caller logs them.
 	warnings []string
@@ -121,6 +123,7 @@ func parse(c *caddy.Controller) (config, error) {
 	c.Next()
 	directive := c.Val()
 	p.start = p.place()
+	p.cfg.at = p.start
 	if err := p.directive(); err != nil {
 		return config{}, err
 	}

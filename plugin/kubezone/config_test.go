@@ -17,6 +17,7 @@ import (
 // defaults returns what parse makes of "kubezone cluster.local", changed.
 func defaults(change func(*config)) config {
 	cfg := config{
+		at:             place{"Testfile", 1},
 		zones:          []string{"cluster.local."},
 		primary:        "cluster.local.",
 		ttl:            5,

@@ -78,7 +78,7 @@ func setup(c *caddy.Controller, directive string) error {
 func newKubezone(cfg config, directive string) (*Kubezone, error) {
 	store, err := kube.Open(cfg.kube())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", cfg.at, err)
 	}
 	k := &Kubezone{
 		config:    cfg,

@@ -28,7 +28,7 @@ func scanPaths(paths []string) (scan, error) {
 		path = filepath.Clean(path)
 		st, err := os.Stat(path)
 		if err != nil {
-			return scan{}, err
+			return scan{}, fmt.Errorf("manifests %q: want a file or a folder: %w", path, err)
 		}
 		if st.IsDir() {
 			err = s.addFolder(path, visited)
