@@ -11,7 +11,7 @@ import (
 // as the kubelet gives it, then that of the server's own resolver. It is nil if
 // the client is no known pod.
 func (k *Kubezone) AutoPath(state request.Request) []string {
-	z := k.zoneOf(state.Name())
+	z := k.Zones.Find(state.Name())
 	if z == nil {
 		return nil
 	}
@@ -19,11 +19,11 @@ func (k *Kubezone) AutoPath(state request.Request) []string {
 	if len(pods) == 0 {
 		return nil
 	}
-	svc := "svc." + z.name
-	if z.name == "." {
+	svc := "svc." + z.Name
+	if z.Name == "." {
 		svc = "svc."
 	}
-	path := append([]string{pods[0].Namespace + "." + svc, svc, z.name}, k.search...)
+	path := append([]string{pods[0].Namespace + "." + svc, svc, z.Name}, k.search...)
 	return append(path, "") // autopath wants the name itself as the last try
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/nonwriter"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/coredns/coredns/request"
+	"github.com/kubezone/kubezone/plugin/internal/respond"
 
 	"github.com/miekg/dns"
 )
@@ -341,7 +342,7 @@ func start(t testing.TB, options string) *Kubezone {
 		m.SetRcode(r, rcodeOfNext)
 		return dns.RcodeSuccess, w.WriteMsg(m)
 	})
-	k.lookup = world{k}
+	k.Lookup = world{k}
 	return k
 }
 
@@ -461,7 +462,7 @@ type world struct{ k *Kubezone }
 func (w world) Lookup(ctx context.Context, state request.Request, name string, qtype uint16) (*dns.Msg, error) {
 	r := new(dns.Msg)
 	r.SetQuestion(name, qtype)
-	if w.k.zoneOf(name) != nil {
+	if w.k.Zones.Find(name) != nil {
 		nw := nonwriter.New(state.W)
 		_, err := w.k.ServeDNS(ctx, nw, r)
 		return nw.Msg, err
@@ -610,8 +611,8 @@ func TestExplanations(t *testing.T) {
 			r.SetEdns0(4096, true)
 			m := exchange(t, start(t, options), r)
 			opt := m.IsEdns0()
-			if opt == nil || opt.UDPSize() != maxUDPSize || !opt.Do() {
-				t.Fatalf("%s: OPT %v; want size %d and DO", query, opt, maxUDPSize)
+			if opt == nil || opt.UDPSize() != respond.MaxUDPSize || !opt.Do() {
+				t.Fatalf("%s: OPT %v; want size %d and DO", query, opt, respond.MaxUDPSize)
 			}
 			text := ""
 			for _, o := range opt.Option {
@@ -687,7 +688,7 @@ func sameSet(a, b []dns.RR) bool {
 
 func TestTransferOfWhatTheClientHas(t *testing.T) {
 	k := start(t, "")
-	ch, err := k.Transfer("cluster.local.", k.zoneOf("cluster.local.").schema.SOA("cluster.local.").Serial)
+	ch, err := k.Transfer("cluster.local.", k.Zones.Find("cluster.local.").Schema.SOA("cluster.local.").Serial)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -729,12 +730,12 @@ func TestAutoPath(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	k := start(t, "")
-	g := gate{Handler: k, kubezone: k}
+	g := respond.Gate{Next: k, Zones: k.Zones}
 	w := dnstest.NewRecorder(&test.ResponseWriter{})
 	r := new(dns.Msg).SetQuestion("web.prod.svc.cluster.local.", dns.TypeA)
 	r.SetEdns0(4096, false)
-	if _, err := g.ServeDNS(context.Background(), w, r); err != nil || r.IsEdns0().UDPSize() != maxUDPSize {
-		t.Errorf("size %d, %v; want %d", r.IsEdns0().UDPSize(), err, maxUDPSize)
+	if _, err := g.ServeDNS(context.Background(), w, r); err != nil || r.IsEdns0().UDPSize() != respond.MaxUDPSize {
+		t.Errorf("size %d, %v; want %d", r.IsEdns0().UDPSize(), err, respond.MaxUDPSize)
 	}
 	r.Extra = append(r.Extra, r.Extra[0])
 	if rcode, _ := g.ServeDNS(context.Background(), w, r); rcode != dns.RcodeFormatError {

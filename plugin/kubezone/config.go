@@ -17,6 +17,7 @@ import (
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	pkgparse "github.com/coredns/coredns/plugin/pkg/parse"
+	"github.com/kubezone/kubezone/plugin/internal/respond"
 	"github.com/kubezone/kubezone/plugin/internal/schema"
 
 	"github.com/miekg/dns"
@@ -68,9 +69,9 @@ type config struct {
 	negativeTTL       uint32 // seconds
 	fall              fall.F
 	ignoreEmpty       bool
-	explain           explainMode
+	explain           respond.Explain
 	ptr               ptrMode
-	externalNameRcode rcodeMode
+	externalNameRcode respond.AliasCode
 	startupTimeout    time.Duration
 
 	at place // where the directive stands
@@ -89,28 +90,12 @@ const (
 	podsVerified                // addresses of pods in that namespace
 )
 
-// An explainMode says whether negative answers carry an Extended DNS Error.
-type explainMode uint8
-
-const (
-	explainReason explainMode = iota
-	explainOff
-)
-
 // A ptrMode says how many PTR records an address with several names has.
 type ptrMode uint8
 
 const (
 	ptrAll   ptrMode = iota // one for each name
 	ptrFirst                // one
-)
-
-// A rcodeMode says which rcode goes with a CNAME whose target was chased.
-type rcodeMode uint8
-
-const (
-	rcodeTarget  rcodeMode = iota // the target's (RFC 6604 section 3)
-	rcodeNoError                  // always NOERROR, as the stock plugin does
 )
 
 // parse reads the directive that c stands at, with its block. It starts
@@ -189,10 +174,10 @@ var options = []option{
 	{"ignore", "empty_service", 1, 1, oneOf(func(c *config) *bool { return &c.ignoreEmpty }, choice[bool]{"empty_service", true})},
 	{"ptr", "all|first", 1, 1, oneOf(func(c *config) *ptrMode { return &c.ptr },
 		choice[ptrMode]{"all", ptrAll}, choice[ptrMode]{"first", ptrFirst})},
-	{"externalname_rcode", "target|noerror", 1, 1, oneOf(func(c *config) *rcodeMode { return &c.externalNameRcode },
-		choice[rcodeMode]{"target", rcodeTarget}, choice[rcodeMode]{"noerror", rcodeNoError})},
-	{"explain", "reason|off", 1, 1, oneOf(func(c *config) *explainMode { return &c.explain },
-		choice[explainMode]{"reason", explainReason}, choice[explainMode]{"off", explainOff})},
+	{"externalname_rcode", "target|noerror", 1, 1, oneOf(func(c *config) *respond.AliasCode { return &c.externalNameRcode },
+		choice[respond.AliasCode]{"target", respond.TargetCode}, choice[respond.AliasCode]{"noerror", respond.NoErrorCode})},
+	{"explain", "reason|off", 1, 1, oneOf(func(c *config) *respond.Explain { return &c.explain },
+		choice[respond.Explain]{"reason", respond.ExplainReason}, choice[respond.Explain]{"off", respond.ExplainOff})},
 	{"startup_timeout", "DURATION", 1, 1, (*parser).setStartupTimeout},
 }
 

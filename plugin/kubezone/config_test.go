@@ -12,6 +12,7 @@ import (
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/kubezone/kubezone/plugin/internal/respond"
 )
 
 // defaults returns what parse makes of "kubezone cluster.local", changed.
@@ -190,15 +191,15 @@ var optionCases = []optionCase{
 	{option: "ptr", kind: "repeated", block: "ptr all\nptr all", err: `3: ptr: given twice, first at Testfile:2; want it once, as "ptr all|first"`},
 	{option: "ptr", kind: "bad", block: "ptr last", err: `2: ptr "last": want all or first`},
 
-	{option: "externalname_rcode", kind: "good", block: "externalname_rcode target", want: func(c *config) { c.externalNameRcode = rcodeTarget }},
-	{option: "externalname_rcode", kind: "good", block: "externalname_rcode noerror", want: func(c *config) { c.externalNameRcode = rcodeNoError }},
+	{option: "externalname_rcode", kind: "good", block: "externalname_rcode target", want: func(c *config) { c.externalNameRcode = respond.TargetCode }},
+	{option: "externalname_rcode", kind: "good", block: "externalname_rcode noerror", want: func(c *config) { c.externalNameRcode = respond.NoErrorCode }},
 	{option: "externalname_rcode", kind: "missing", block: "externalname_rcode", err: `2: externalname_rcode: missing argument after "externalname_rcode"; want "externalname_rcode target|noerror"`},
 	{option: "externalname_rcode", kind: "surplus", block: "externalname_rcode target noerror", err: `2: externalname_rcode: surplus argument "noerror"; want "externalname_rcode target|noerror"`},
 	{option: "externalname_rcode", kind: "repeated", block: "externalname_rcode target\nexternalname_rcode target", err: `3: externalname_rcode: given twice, first at Testfile:2; want it once, as "externalname_rcode target|noerror"`},
 	{option: "externalname_rcode", kind: "bad", block: "externalname_rcode nxdomain", err: `2: externalname_rcode "nxdomain": want target or noerror`},
 
-	{option: "explain", kind: "good", block: "explain reason", want: func(c *config) { c.explain = explainReason }},
-	{option: "explain", kind: "good", block: "explain off", want: func(c *config) { c.explain = explainOff }},
+	{option: "explain", kind: "good", block: "explain reason", want: func(c *config) { c.explain = respond.ExplainReason }},
+	{option: "explain", kind: "good", block: "explain off", want: func(c *config) { c.explain = respond.ExplainOff }},
 	{option: "explain", kind: "missing", block: "explain", err: `2: explain: missing argument after "explain"; want "explain reason|off"`},
 	{option: "explain", kind: "surplus", block: "explain reason off", err: `2: explain: surplus argument "off"; want "explain reason|off"`},
 	{option: "explain", kind: "repeated", block: "explain off\nexplain off", err: `3: explain: given twice, first at Testfile:2; want it once, as "explain reason|off"`},

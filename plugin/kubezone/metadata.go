@@ -7,6 +7,7 @@ import (
 	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/request"
 	"github.com/kubezone/kubezone/plugin/internal/index"
+	"github.com/kubezone/kubezone/plugin/internal/respond"
 	"github.com/kubezone/kubezone/plugin/internal/schema"
 )
 
@@ -16,12 +17,12 @@ import (
 func (k *Kubezone) Metadata(ctx context.Context, state request.Request) context.Context {
 	k.describeClient(ctx, state)
 	name := state.Name()
-	z := k.zoneOf(name)
-	if z == nil || z.reverse {
+	z := k.Zones.Find(name)
+	if z == nil || z.Reverse {
 		return ctx
 	}
-	n := z.parse(name)
-	if z.hides(n, k.labels) {
+	n := z.Parse(name)
+	if k.hides(n, z) {
 		return ctx
 	}
 	if n.Form == schema.Impossible {
@@ -30,7 +31,7 @@ func (k *Kubezone) Metadata(ctx context.Context, state request.Request) context.
 	}
 	describe(ctx, "port-name", n.Port)
 	describe(ctx, "protocol", n.Protocol)
-	if z.schema.Grammar == schema.Multicluster {
+	if z.Schema.Grammar == schema.Multicluster {
 		hostname, cluster, _ := strings.Cut(endpointLabel(n), ".")
 		describe(ctx, "endpoint", hostname)
 		describe(ctx, "cluster", cluster)
@@ -47,15 +48,15 @@ func (k *Kubezone) Metadata(ctx context.Context, state request.Request) context.
 }
 
 // hides tells whether an option leaves out what the name would name.
-func (z *zone) hides(n schema.Name, labels string) bool {
-	x := z.schema.Index
+func (k *Kubezone) hides(n schema.Name, z *respond.Zone) bool {
+	x := z.Schema.Index
 	switch {
 	case n.Namespace == "":
 		return false
 	case x.Hides(n.Namespace), x.SelectsNamespaces() && !x.HasNamespace(n.Namespace):
 		return true
 	}
-	return labels != "" && n.Service != "" && x.Service(index.ObjectKey{Namespace: n.Namespace, Name: n.Service}) == nil
+	return k.labels != "" && n.Service != "" && x.Service(index.ObjectKey{Namespace: n.Namespace, Name: n.Service}) == nil
 }
 
 func describe(ctx context.Context, label, value string) {

@@ -13,6 +13,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/plugin/pkg/upstream"
 	"github.com/kubezone/kubezone/plugin/internal/kube"
+	"github.com/kubezone/kubezone/plugin/internal/respond"
 	"github.com/kubezone/kubezone/plugin/internal/schema"
 )
 
@@ -70,7 +71,7 @@ func setup(c *caddy.Controller, directive string) error {
 		return k
 	})
 	server.Plugin = slices.Insert(server.Plugin, 0, plugin.Plugin(func(next plugin.Handler) plugin.Handler {
-		return gate{Handler: next, kubezone: k}
+		return respond.Gate{Next: next, Zones: k.Zones}
 	}))
 	return nil
 }
@@ -81,21 +82,27 @@ func newKubezone(cfg config, directive string) (*Kubezone, error) {
 		return nil, fmt.Errorf("%s: %w", cfg.at, err)
 	}
 	k := &Kubezone{
-		config:    cfg,
-		directive: directive,
-		store:     store,
-		search:    searchPath("/etc/resolv.conf"),
-		lookup:    upstream.New(),
+		config: cfg,
+		Responder: respond.Responder{
+			Directive: directive,
+			Fall:      cfg.fall,
+			Objects:   store,
+			Explain:   cfg.explain,
+			AliasCode: cfg.externalNameRcode,
+			Lookup:    upstream.New(),
+			Count:     countOutcome,
+		},
+		store:  store,
+		search: searchPath("/etc/resolv.conf"),
 	}
-	k.zones = k.newZones()
+	k.Zones = k.newZones()
 	return k, nil
 }
 
-// newZones works out the zones from their names, and where names in them fall
-// through.
-func (k *Kubezone) newZones() []zone {
+// newZones works out the zones from their names.
+func (k *Kubezone) newZones() respond.Zones {
 	primary := k.primary
-	for _, name := range k.config.zones {
+	for _, name := range k.zones {
 		if !schema.IsReverse(name) && !slices.Contains(k.multicluster, name) {
 			primary = name // a multicluster zone has no PTR records
 			break
@@ -117,14 +124,13 @@ func (k *Kubezone) newZones() []zone {
 	imports.Index, imports.Grammar = k.store.Imports(), schema.Multicluster
 	imports.Local = cluster.ServerAddrs
 
-	var zones []zone
-	for _, name := range k.config.zones {
-		z := zone{name: name, reverse: schema.IsReverse(name), schema: cluster}
+	var zones respond.Zones
+	for _, name := range k.zones {
+		s := cluster
 		if slices.Contains(k.multicluster, name) {
-			z.schema = imports
+			s = imports
 		}
-		z.cached = slices.ContainsFunc(k.fall.Zones, func(f string) bool { return within(name, f) || within(f, name) })
-		zones = append(zones, z)
+		zones = append(zones, respond.NewZone(name, s, k.fall))
 	}
 	return zones
 }
@@ -178,7 +184,7 @@ func (k *Kubezone) awaitSync() error {
 	ctx, cancel := context.WithTimeout(context.Background(), k.startupTimeout)
 	defer cancel()
 	if err := k.store.WaitSynced(ctx); err != nil {
-		return fmt.Errorf("%s: the cluster's objects were not all here after %s (startup_timeout): the configuration before stays", k.directive, k.startupTimeout)
+		return fmt.Errorf("%s: the cluster's objects were not all here after %s (startup_timeout): the configuration before stays", k.Directive, k.startupTimeout)
 	}
 	return nil
 }

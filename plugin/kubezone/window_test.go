@@ -8,6 +8,7 @@ import (
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/coredns/coredns/request"
+	"github.com/kubezone/kubezone/plugin/internal/respond"
 	"github.com/kubezone/kubezone/plugin/internal/schema"
 
 	"github.com/miekg/dns"
@@ -17,7 +18,7 @@ import (
 func sent(t *testing.T, k *Kubezone, r *dns.Msg, network string) (*dns.Msg, int) {
 	t.Helper()
 	recorder := dnstest.NewRecorder(&test.ResponseWriter{TCP: network == "tcp"})
-	g := gate{Handler: k, kubezone: k}
+	g := respond.Gate{Next: k, Zones: k.Zones}
 	if _, err := g.ServeDNS(context.Background(), request.NewScrubWriter(r, recorder), r); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +130,7 @@ func TestNamesTooLong(t *testing.T) {
 	k := start(t, "")
 	label := strings.Repeat("x", 60) + "."
 	name := strings.Repeat(label, 3) + strings.Repeat("y", 31) + ".cluster.local." // twin.shared.prod.svc fits before it, 10-244-3-12.shared.prod.svc does not
-	k.zones = append(k.zones, zone{name: name, schema: k.zones[0].schema})
+	k.Zones = append(k.Zones, respond.Zone{Name: name, Schema: k.Zones[0].Schema})
 	before := schema.TooLongNames()
 	m, _ := sent(t, k, new(dns.Msg).SetQuestion("shared.prod.svc."+name, dns.TypeSRV), "tcp")
 	if len(m.Answer) != 1 || m.Answer[0].(*dns.SRV).Target != "twin.shared.prod.svc."+name {

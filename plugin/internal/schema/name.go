@@ -60,6 +60,9 @@ const (
 	Multicluster         // of a multicluster zone (KEP-1645): endpoints have names HOSTNAME.CLUSTERID, pods none
 )
 
+// Parse is Parse for names in the schema's zones.
+func (s *Schema) Parse(relative string) Name { return Parse(relative, s.Grammar) }
+
 // Parse reads the part of an owner name left of its zone, without the dot
 // between them, in lower case; "" is the apex. It does not allocate.
 func Parse(relative string, g Grammar) Name {

@@ -1,4 +1,4 @@
-package kubezone
+package respond
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/request"
 	"github.com/kubezone/kubezone/plugin/internal/schema"
 
 	"github.com/miekg/dns"
@@ -21,49 +22,62 @@ const (
 	maxChases = 100
 )
 
-// serveAlias answers for an ExternalName: its CNAME, and what the target comes
-// to through the server's own chain. The rcode and the SOA are those of the
-// last name (RFC 6604 section 3, RFC 2308 section 2).
-func (k *Kubezone) serveAlias(q *query, a schema.Answer) (int, error) {
+// A Lookup resolves a name through the server's own chain of plugins.
+type Lookup interface {
+	Lookup(ctx context.Context, state request.Request, name string, qtype uint16) (*dns.Msg, error)
+}
+
+// An AliasCode says which rcode goes with a CNAME whose target was looked up.
+type AliasCode uint8
+
+const (
+	TargetCode  AliasCode = iota // the target's (RFC 6604 section 3)
+	NoErrorCode                  // always NOERROR, as the stock plugins do
+)
+
+// follow answers for an alias: its CNAME, and what the target comes to. The
+// rcode and the SOA are those of the last name (RFC 6604 section 3, RFC 2308
+// section 2).
+func (r *Responder) follow(q *query, a schema.Answer) (int, error) {
 	m := newReply(q.state.Req)
 	m.Authoritative = true
 	m.Answer = a.Records
 	var explanation *dns.EDNS0_EDE
 	if q.state.Req.RecursionDesired {
-		explanation = k.chase(q, m)
+		explanation = r.chase(q, m)
 	}
-	if k.explain == explainOff {
+	if r.Explain == ExplainOff {
 		explanation = nil
 	}
 	addOPT(m, q.state.Req, explanation)
-	return k.send(q, m)
+	return send(q, m)
 }
 
 // chase adds to m what its alias leads to. If the chain refuses or says
 // nothing, the alias stays alone.
-func (k *Kubezone) chase(q *query, m *dns.Msg) *dns.EDNS0_EDE {
+func (r *Responder) chase(q *query, m *dns.Msg) *dns.EDNS0_EDE {
 	target := m.Answer[0].(*dns.CNAME).Target
 	depth, _ := q.ctx.Value(dnsserver.LoopKey{}).(int)
 	if depth >= maxChain {
 		m.Rcode = dns.RcodeServerFailure
 		return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "the chain of aliases is too long, or a loop"}
 	}
-	if !k.inFlight.begin(target, q.qtype) {
+	if !r.inFlight.begin(target, q.qtype) {
 		m.Rcode = dns.RcodeServerFailure
 		return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "too many lookups of the external name are under way"}
 	}
-	defer k.inFlight.end(target, q.qtype)
+	defer r.inFlight.end(target, q.qtype)
 
 	ctx := context.WithValue(q.ctx, dnsserver.LoopKey{}, depth+1)
-	found, err := k.lookup.Lookup(ctx, q.state, target, q.qtype)
+	found, err := r.Lookup.Lookup(ctx, q.state, target, q.qtype)
 	if err != nil || found == nil || found.Rcode == dns.RcodeRefused {
 		return nil
 	}
-	return k.adopt(m, found)
+	return r.adopt(m, found)
 }
 
 // adopt takes over the answer for the target.
-func (k *Kubezone) adopt(m, found *dns.Msg) *dns.EDNS0_EDE {
+func (r *Responder) adopt(m, found *dns.Msg) *dns.EDNS0_EDE {
 	for _, rr := range found.Answer {
 		if !slices.ContainsFunc(m.Answer, func(have dns.RR) bool { return dns.IsDuplicate(have, rr) }) {
 			m.Answer = append(m.Answer, rr)
@@ -81,7 +95,7 @@ func (k *Kubezone) adopt(m, found *dns.Msg) *dns.EDNS0_EDE {
 	if m.Rcode != dns.RcodeServerFailure {
 		m.Ns = soaOf(found)
 	}
-	if k.externalNameRcode == rcodeNoError && m.Rcode != dns.RcodeSuccess {
+	if r.AliasCode == NoErrorCode && m.Rcode != dns.RcodeSuccess {
 		m.Rcode, m.Ns, m.Answer = dns.RcodeSuccess, nil, m.Answer[:1]
 	}
 	return explanation
