@@ -20,6 +20,7 @@ esac
 # folder MODULE...: the folder for what these modules pin.
 folder() {
 	pins=$(
+		cat controlplane/build.sh
 		go env GOVERSION GOOS GOARCH
 		for module; do cat "$module/go.mod" "$module/go.sum"; done
 	)
@@ -62,14 +63,19 @@ ensure() {
 	) 9>"$dir/.lock"
 }
 
+# flags MODULE: for the linker; without the version /version would say v0.0.0.
+flags() {
+	echo "-s -w -X k8s.io/component-base/version.gitVersion=$(go -C "$1" list -m -f '{{.Version}}' k8s.io/kubernetes)"
+}
+
 build_current() {
-	go build -ldflags '-s -w' -o "$1/" tool
+	go build -ldflags "$(flags .)" -o "$1/" tool
 	mv "$1/server" "$1/etcd" # go.etcd.io/etcd/server/v3
 	go -C controlplane/stock build -ldflags '-s -w' -o "$1/coredns-stock" .
 }
 
 build_oldest() {
-	go -C controlplane/oldest build -ldflags '-s -w' -o "$1/" tool
+	go -C controlplane/oldest build -ldflags "$(flags controlplane/oldest)" -o "$1/" tool
 }
 
 current=$(folder . controlplane/stock)
