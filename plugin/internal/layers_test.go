@@ -13,11 +13,12 @@ const root = "github.com/kubezone/kubezone/plugin/"
 // layers says which of our packages a package may import: kubezone and respond
 // read from schema, schema from index, and kube writes to index.
 var layers = map[string][]string{
-	"internal/index":   nil,
-	"internal/kube":    {"internal/index"},
-	"internal/schema":  {"internal/index"},
-	"internal/respond": {"internal/schema"},
-	"kubezone":         {"internal/index", "internal/kube", "internal/respond", "internal/schema"},
+	"internal/corefile": {"internal/schema"},
+	"internal/index":    nil,
+	"internal/kube":     {"internal/index"},
+	"internal/schema":   {"internal/index"},
+	"internal/respond":  {"internal/schema"},
+	"kubezone":          {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
 }
 
 // only says who alone may import what begins so.

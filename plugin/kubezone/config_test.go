@@ -12,13 +12,14 @@ import (
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/kubezone/kubezone/plugin/internal/corefile"
 	"github.com/kubezone/kubezone/plugin/internal/respond"
 )
 
 // defaults returns what parse makes of "kubezone cluster.local", changed.
 func defaults(change func(*config)) config {
 	cfg := config{
-		at:             place{"Testfile", 1},
+		at:             corefile.Place{File: "Testfile", Line: 1},
 		zones:          []string{"cluster.local."},
 		primary:        "cluster.local.",
 		ttl:            5,
@@ -253,18 +254,18 @@ func TestParseCountsCases(t *testing.T) {
 	}
 	for _, o := range options {
 		want := []string{"good", "repeated"}
-		if o.min > 0 {
+		if o.Min > 0 {
 			want = append(want, "missing")
 		}
-		if o.max < many {
+		if o.Max < corefile.Many {
 			want = append(want, "surplus")
 		}
-		if o.max > 0 {
+		if o.Max > 0 {
 			want = append(want, "bad")
 		}
 		for _, kind := range want {
-			if cases[pair{o.name, kind}] == 0 {
-				t.Errorf("option %s has no case of kind %s", o.name, kind)
+			if cases[pair{o.Name, kind}] == 0 {
+				t.Errorf("option %s has no case of kind %s", o.Name, kind)
 			}
 		}
 	}
@@ -393,22 +394,6 @@ func TestParseNamesImportedFile(t *testing.T) {
 	wantError(t, err, `options.conf:1 - Error during parsing: ttl "x": want a whole number from 0 to 3600`)
 }
 
-func TestEdits(t *testing.T) {
-	for _, tc := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0}, {"ttl", "ttl", 0}, {"", "ttl", 3}, {"pod", "pods", 1}, {"podss", "pods", 1}, {"ttk", "ttl", 1}, {"zonal", "labels", 5},
-	} {
-		if got := edits(tc.a, tc.b); got != tc.want {
-			t.Errorf("edits(%q, %q) = %d; want %d", tc.a, tc.b, got, tc.want)
-		}
-		if got := edits(tc.b, tc.a); got != tc.want {
-			t.Errorf("edits(%q, %q) = %d; want %d", tc.b, tc.a, got, tc.want)
-		}
-	}
-}
-
 // TestReadmeCorefiles parses the directive in every Corefile of the README.
 func TestReadmeCorefiles(t *testing.T) {
 	found := 0
@@ -443,7 +428,7 @@ func TestReadmeSyntax(t *testing.T) {
 	var want strings.Builder
 	want.WriteString("kubezone [ZONES...] {\n")
 	for _, o := range options {
-		want.WriteString("    " + o.synopsis() + "\n")
+		want.WriteString("    " + o.Synopsis() + "\n")
 	}
 	want.WriteString("}\n")
 	if got := readmeBlocks(t, "~~~ txt\n"); len(got) == 0 || got[0] != want.String() {
