@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -26,6 +27,15 @@ const namePattern = "kubezone-%d-%d"
 
 var netnsCount atomic.Int32
 
+// etcFolder is where `ip netns exec` looks for the files of a namespace.
+const etcFolder = "/etc/netns"
+
+// folderIsOurs tells whether the machine had no such folder before the first namespace here.
+var folderIsOurs = sync.OnceValue(func() bool {
+	_, err := os.Stat(etcFolder)
+	return errors.Is(err, os.ErrNotExist)
+})
+
 // NewNetns makes a network namespace whose loopback has the given addresses; it goes with the test. Without the
 // privilege to make one the test is skipped.
 func NewNetns(t testing.TB, addresses ...string) *Netns {
@@ -34,7 +44,7 @@ func NewNetns(t testing.TB, addresses ...string) *Netns {
 		t.Skip("skipped: a network namespace needs root")
 	}
 	ns := &Netns{Name: fmt.Sprintf(namePattern, os.Getpid(), netnsCount.Add(1))}
-	ns.dir = filepath.Join("/etc/netns", ns.Name)
+	ns.dir = filepath.Join(etcFolder, ns.Name)
 	if output, err := exec.Command("ip", "netns", "add", ns.Name).CombinedOutput(); err != nil {
 		if strings.Contains(string(output), "Operation not permitted") {
 			t.Skipf("skipped: a network namespace needs CAP_SYS_ADMIN: %s", output)
@@ -47,9 +57,7 @@ func NewNetns(t testing.TB, addresses ...string) *Netns {
 		}
 	})
 	// The folder is made even if the test writes no file: with none `ip netns exec` has nothing to mount.
-	parent := filepath.Dir(ns.dir)
-	_, err := os.Stat(parent)
-	parentIsNew := errors.Is(err, os.ErrNotExist)
+	made := folderIsOurs()
 	if err := os.MkdirAll(ns.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +65,8 @@ func NewNetns(t testing.TB, addresses ...string) *Netns {
 		if err := os.RemoveAll(ns.dir); err != nil {
 			t.Error(err)
 		}
-		if parentIsNew {
-			_ = os.Remove(parent) // refused if another test has a folder there by now
+		if made {
+			_ = os.Remove(etcFolder) // refused while another test has a folder there
 		}
 	})
 	ns.ip(t, "link", "set", "lo", "up")
@@ -100,7 +108,7 @@ func RemoveStaleNetns() {
 		}
 		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); errors.Is(err, os.ErrNotExist) {
 			_ = exec.Command("ip", "netns", "delete", name).Run() // what cannot be removed does no harm
-			_ = os.RemoveAll(filepath.Join("/etc/netns", name))
+			_ = os.RemoveAll(filepath.Join(etcFolder, name))
 		}
 	}
 }
