@@ -53,6 +53,7 @@ type Index struct {
 	namespaces *xsync.Map[string, namespace]
 	pods       *xsync.Map[netip.Addr, []*Pod]
 	addresses  atomic.Pointer[addressTable]
+	external   atomic.Pointer[externalTable]
 	serial     atomic.Uint64
 	held       [numKinds]atomic.Bool
 	counts     [numKinds]atomic.Int64
@@ -82,6 +83,7 @@ func New(o Options) *Index {
 		podsByKey:   map[ObjectKey]*Pod{},
 	}
 	x.addresses.Store(new(addressTable))
+	x.external.Store(new(externalTable))
 	return x
 }
 
@@ -480,6 +482,7 @@ func (x *Index) publish(e *entry, list []*Slice, edit *addressEdit) {
 		next.repeats = e.repeated > 0
 	}
 	e.state.Store(next)
+	x.publishExternal(e.key, old.externalAddrs(), next.externalAddrs())
 	for n, count := range changes {
 		if count < 0 {
 			edit.add(n.addr, n.owner(e), e, count)

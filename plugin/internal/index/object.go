@@ -42,11 +42,13 @@ type Service struct {
 	ClusterIPs      []netip.Addr
 	ExternalName    string // fully qualified, for Type ExternalName
 	Ports           []Port
+	External        *External // nil if there is none, or no option uses it
 }
 
 func (s *Service) equal(o *Service) bool {
 	return s.ObjectKey == o.ObjectKey && s.ResourceVersion == o.ResourceVersion && s.Type == o.Type &&
-		s.ExternalName == o.ExternalName && slices.Equal(s.ClusterIPs, o.ClusterIPs) && slices.Equal(s.Ports, o.Ports)
+		s.ExternalName == o.ExternalName && slices.Equal(s.ClusterIPs, o.ClusterIPs) && slices.Equal(s.Ports, o.Ports) &&
+		s.External.equal(o.External)
 }
 
 // An Endpoint is one ready address of an EndpointSlice.

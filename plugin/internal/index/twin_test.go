@@ -118,6 +118,17 @@ func (w *twin) owners(a netip.Addr) []Owner {
 	})
 }
 
+func (w *twin) externalOwners(a netip.Addr) []ObjectKey {
+	var keys []ObjectKey
+	for key := range w.services {
+		if s := w.service(key); s != nil && s.External != nil && slices.Contains(s.External.Addrs, a) {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, ObjectKey.compare)
+	return keys
+}
+
 // A script makes the same random changes to an Index and its twin.
 type script struct {
 	rand *rand.Rand
@@ -149,6 +160,9 @@ func (s *script) service(key ObjectKey) *Service {
 	svc := &Service{ObjectKey: key, ResourceVersion: s.rv, Type: ServiceType(s.rand.IntN(3))}
 	if svc.Type == ClusterIP {
 		svc.ClusterIPs = []netip.Addr{s.addr(IPv4)}
+	}
+	if s.rand.IntN(2) == 0 {
+		svc.External = &External{Addrs: []netip.Addr{s.addr(IPv4), s.addr(IPv6)}[s.rand.IntN(2):]}
 	}
 	return svc
 }
@@ -319,16 +333,29 @@ func (s *script) checkAddr(t *testing.T, a netip.Addr) {
 	if got := s.x.Owners(a); !slices.Equal(got, want) {
 		t.Fatalf("Owners(%s) = %v; want %v", a, got, want)
 	}
+	external := s.w.externalOwners(a)
+	if got := s.x.ExternalOwners(a); !slices.Equal(got, external) {
+		t.Fatalf("ExternalOwners(%s) = %v; want %v", a, got, external)
+	}
 	for _, bits := range []int{8, 16, a.BitLen()} {
 		p, _ := a.Prefix(bits)
-		any := false
+		any, outside := false, []netip.Addr(nil)
 		for n := range byte(6) {
 			for _, b := range []netip.Addr{netip.AddrFrom4([4]byte{10, n % 2, 0, n}), netip.AddrFrom16([16]byte{0: 0xfd, 15: n})} {
 				any = any || (p.Contains(b) && len(s.w.owners(b)) > 0)
+				if p.Contains(b) && len(s.w.externalOwners(b)) > 0 {
+					outside = append(outside, b)
+				}
 			}
 		}
 		if got := s.x.HasOwnersIn(p); got != any {
 			t.Fatalf("HasOwnersIn(%s) = %t; want %t", p, got, any)
+		}
+		var all []netip.Addr
+		s.x.AllExternal(p, func(a netip.Addr) bool { all = append(all, a); return true })
+		slices.SortFunc(outside, netip.Addr.Compare)
+		if got := s.x.HasExternalIn(p); got != (len(outside) > 0) || !slices.Equal(all, outside) {
+			t.Fatalf("in %s: HasExternalIn %t, AllExternal %v; want %v", p, got, all, outside)
 		}
 	}
 	var pods []ObjectKey

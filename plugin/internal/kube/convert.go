@@ -65,7 +65,44 @@ func (c converter) service(o *corev1.Service, f *faults) *index.Service {
 			return nil
 		}
 	}
+	if c.config.External && s.Type != index.ExternalName { // nothing forwards to an alias
+		s.External = external(o, f)
+	}
 	return s
+}
+
+// external is where a Service is reached from outside, or nil: at its external
+// IPs, and at its load balancer's addresses or, where it has none, host names.
+func external(o *corev1.Service, f *faults) *index.External {
+	x := &index.External{}
+	addAddr := func(field, text string) {
+		a, ok := parseAddr(text)
+		switch {
+		case !ok:
+			f.add(badAddress, "%s %q: want an IP address", field, text)
+		case !slices.Contains(x.Addrs, a):
+			x.Addrs = append(x.Addrs, a)
+		}
+	}
+	for _, text := range o.Spec.ExternalIPs {
+		addAddr("externalIP", text)
+	}
+	for _, in := range o.Status.LoadBalancer.Ingress {
+		host, ok := qualified(in.Hostname)
+		switch {
+		case in.IP != "":
+			addAddr("load balancer's ip", in.IP)
+		case in.Hostname == "": // it is not there yet
+		case !ok:
+			f.add(badAddress, "load balancer's hostname %q: want a host name", in.Hostname)
+		case !slices.Contains(x.Hosts, host):
+			x.Hosts = append(x.Hosts, host)
+		}
+	}
+	if len(x.Addrs)+len(x.Hosts) == 0 {
+		return nil
+	}
+	return x
 }
 
 // slice converts with the ready addresses only. What has no name of a Service

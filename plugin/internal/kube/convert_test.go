@@ -25,6 +25,9 @@ func (c converter) text(o runtime.Object, f *faults) string {
 		fmt.Fprintf(&b, "%s@%d %s%v%s", keyText(s.ObjectKey), s.ResourceVersion,
 			map[index.ServiceType]string{index.ClusterIP: "", index.Headless: "headless", index.ExternalName: "alias of "}[s.Type], s.ClusterIPs, s.ExternalName)
 		writePorts(&b, s.Ports)
+		if s.External != nil {
+			fmt.Fprintf(&b, " from outside %v%v", s.External.Addrs, s.External.Hosts)
+		}
 	case *discoveryv1.EndpointSlice:
 		s := c.slice(o, f)
 		if s == nil {
@@ -62,6 +65,7 @@ func writePorts(b *strings.Builder, ports []index.Port) {
 
 func TestConvert(t *testing.T) {
 	everything := Config{PodNames: true, TopologyZones: true, PodLabels: true}
+	outside := Config{External: true}
 	for _, c := range []struct {
 		name   string
 		config Config
@@ -75,6 +79,16 @@ func TestConvert(t *testing.T) {
 		{"dual stack", Config{}, service(`clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1, "fd00::1"]`), "prod/x@7 [10.0.0.1 fd00::1]", nil},
 		{"clusterIP alone", Config{}, service(`clusterIP: 10.0.0.1`), "prod/x@7 [10.0.0.1]", nil},
 		{"load balancer", Config{}, service(`type: LoadBalancer, clusterIP: 10.0.0.1, externalIPs: [192.0.2.1]`), "prod/x@7 [10.0.0.1]", nil},
+		{"from outside", outside, ingress(service(`type: LoadBalancer, clusterIP: 10.0.0.1, externalIPs: [192.0.2.1, "2001:db8::1"]`), `{ip: 192.0.2.2}, {ip: 192.0.2.1}, {ip: 192.0.2.3, hostname: no.example.org}`),
+			"prod/x@7 [10.0.0.1] from outside [192.0.2.1 2001:db8::1 192.0.2.2 192.0.2.3][]", nil},
+		{"from outside, host names", outside, ingress(service(`type: LoadBalancer, clusterIP: 10.0.0.1`), `{hostname: b.example.org}, {hostname: A.example.org.}, {hostname: b.example.org}`),
+			"prod/x@7 [10.0.0.1] from outside [][b.example.org. A.example.org.]", nil},
+		{"from outside, headless", outside, service(`clusterIP: None, externalIPs: [192.0.2.1]`), "prod/x@7 headless[] from outside [192.0.2.1][]", nil},
+		{"from outside, invalid", outside, ingress(service(`type: LoadBalancer, clusterIP: 10.0.0.1, externalIPs: [192.0.2.01]`), `{ip: x}, {hostname: "*.example.org"}, {}`),
+			"prod/x@7 [10.0.0.1]", []reason{badAddress, badAddress, badAddress}},
+		{"from outside, nowhere", outside, service(`clusterIP: 10.0.0.1`), "prod/x@7 [10.0.0.1]", nil},
+		{"from outside, alias", outside, service(`type: ExternalName, externalName: example.org, externalIPs: [192.0.2.1]`), "prod/x@7 alias of []example.org.", nil},
+		{"from outside, not asked for", Config{}, ingress(service(`type: LoadBalancer, clusterIP: 10.0.0.1, externalIPs: [x]`), `{ip: x}`), "prod/x@7 [10.0.0.1]", nil},
 		{"protocols and case", Config{}, service(`clusterIP: 10.0.0.1, ports: [{port: 1}, {name: B, port: 2, protocol: UDP}, {name: c, port: 65535, protocol: SCTP}]`),
 			"prod/x@7 [10.0.0.1] :1/tcp b:2/udp c:65535/sctp", nil},
 		{"bad ports", Config{}, service(`clusterIP: 10.0.0.1, ports: [{port: 0}, {port: 65536}, {port: -1}, {port: 5, protocol: ICMP}, {port: 6, name: a_b}, {port: 7, name: ` + strings.Repeat("a", 63) + `}, {port: 80}]`),
@@ -169,6 +183,11 @@ func TestConvert(t *testing.T) {
 
 func service(spec string) string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Service, metadata: {name: x, namespace: prod, resourceVersion: "7"}, spec: {%s}}`, spec)
+}
+
+// ingress ends a service that has a load balancer.
+func ingress(service, list string) string {
+	return strings.TrimSuffix(service, "}") + fmt.Sprintf(`, status: {loadBalancer: {ingress: [%s]}}}`, list)
 }
 
 func slice(family, ports, endpoints string) string {

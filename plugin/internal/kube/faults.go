@@ -10,7 +10,7 @@ type reason string
 
 const (
 	badName         reason = "name"          // not a DNS label
-	badAddress      reason = "address"       // of an endpoint or a pod
+	badAddress      reason = "address"       // of an endpoint, a pod, or a Service outside of the cluster
 	badClusterIP    reason = "cluster_ip"    // of a Service
 	badExternalName reason = "external_name" // not a host name
 	badPort         reason = "port"          // name, number or protocol

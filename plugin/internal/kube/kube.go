@@ -53,6 +53,7 @@ type Config struct {
 	PodLabels     bool // index.Pod.Labels
 	TopologyZones bool // index.Endpoint.TopologyZone
 	PodNames      bool // a pod's name labels its endpoint that has no hostname
+	External      bool // index.Service.External
 }
 
 // kinds are the kinds of object that the Config asks for.
