@@ -574,10 +574,9 @@ func (x *Index) relabel(e *entry, n addressName, count int) {
 	key := labelKey{e, n.label}
 	list, _ := x.labels.Load(key)
 	list = slices.Clone(list)
-	at := slices.IndexFunc(list, func(l labelled) bool { return l.addr == n.addr })
-	if at < 0 {
-		list = append(list, labelled{addr: n.addr})
-		at = len(list) - 1
+	at, found := slices.BinarySearchFunc(list, n.addr, func(l labelled, a netip.Addr) int { return l.addr.Compare(a) })
+	if !found {
+		list = slices.Insert(list, at, labelled{addr: n.addr})
 	}
 	if list[at].count += count; list[at].count == 0 {
 		list = slices.Delete(list, at, at+1)
