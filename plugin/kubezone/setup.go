@@ -121,7 +121,7 @@ func (k *Kubezone) newZones() respond.Zones {
 		cluster.Grammar = schema.Zonal
 	}
 	imports := &schema.Schema{Config: cluster.Config}
-	imports.Index, imports.Grammar = k.store.Imports(), schema.Multicluster
+	imports.Index, imports.Grammar, imports.Pods = k.store.Imports(), schema.Multicluster, schema.PodsDisabled
 	imports.Local = cluster.ServerAddrs
 
 	var zones respond.Zones

@@ -18,7 +18,7 @@ func (r *Responder) Transfer(name string, serial uint32) (<-chan []dns.RR, error
 	if z == nil || z.Name != lower(name) {
 		return nil, transfer.ErrNotAuthoritative
 	}
-	if !r.Objects.Synced() {
+	if !r.complete(z) {
 		return nil, errNotSynced
 	}
 	ch := make(chan []dns.RR)
@@ -35,6 +35,10 @@ func (r *Responder) Transfer(name string, serial uint32) (<-chan []dns.RR, error
 	return ch, nil
 }
 
+// complete tells whether all that is in the zone is known. What other clusters
+// share may not be, in a store that is synced.
+func (r *Responder) complete(z *Zone) bool { return r.Objects.Synced() && z.Schema.Complete() }
+
 // refuseTransfer answers what the transfer plugin did not: it is not there, or
 // its permission is missing, or the name is no zone of ours (RFC 5936 section
 // 2.2.1).
@@ -44,7 +48,7 @@ func (r *Responder) refuseTransfer(q *query) (int, error) {
 		m := newReply(q.state.Req)
 		m.Rcode = dns.RcodeNotAuth
 		return send(q, m)
-	case !r.Objects.Synced():
+	case !r.complete(q.zone):
 		return dns.RcodeServerFailure, nil
 	}
 	return dns.RcodeRefused, nil

@@ -57,9 +57,13 @@ func (s *Schema) endpointAddresses(st *index.State, q *Question, topologyZone st
 		total = st.ZoneLen(f, topologyZone)
 	}
 	room := q.Room / (recordSize + size)
+	paired := s.paired(st, q.Room)
+	if paired {
+		room = q.Room / (recordSize + net.IPv6len)
+	}
 	start := 0
 	if total > room {
-		start = s.rotate(st, f, room)
+		start = rotate(st, f, room, paired)
 	}
 	b := newAddressBuilder(q.QName, s.TTL, f, min(total, room))
 	var seen map[netip.Addr]bool
@@ -86,14 +90,20 @@ func (s *Schema) endpointAddresses(st *index.State, q *Question, topologyZone st
 	return b.answer(truncated)
 }
 
-// rotate is where a window of room addresses begins. In a multicluster zone it
-// is the same for AAAA as for the A query before, so that both show the same
-// endpoints (KEP-1645).
-func (s *Schema) rotate(st *index.State, f index.Family, room int) int {
+// paired tells whether A and AAAA show the same endpoints of a service: in a
+// multicluster zone, if there is no room for all of either (KEP-1645).
+func (s *Schema) paired(st *index.State, room int) bool {
+	return s.Grammar == Multicluster &&
+		st.Len(index.IPv4) > room/(recordSize+net.IPv4len) && st.Len(index.IPv6) > room/(recordSize+net.IPv6len)
+}
+
+// rotate is where a window of room addresses begins: for AAAA, if it is paired,
+// where that of the A query before did.
+func rotate(st *index.State, f index.Family, room int, paired bool) int {
 	switch {
 	case f == index.IPv4:
 		return st.Advance(index.RotateA, room)
-	case s.Grammar == Multicluster:
+	case paired:
 		return st.Last(index.RotateA)
 	}
 	return st.Advance(index.RotateAAAA, room)

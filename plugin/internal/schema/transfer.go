@@ -3,6 +3,7 @@ package schema
 import (
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/miekg/dns"
@@ -31,6 +32,18 @@ func (s *Schema) Transfer(zone string, yield func(rrset []dns.RR)) {
 	}
 }
 
+// Complete tells whether everything that the zones are made of is known.
+func (s *Schema) Complete() bool {
+	kinds := []index.Kind{index.Services, index.Namespaces}
+	if !s.has(NoEndpoints) {
+		kinds = append(kinds, index.EndpointSlices)
+	}
+	if s.Pods == PodsVerified {
+		kinds = append(kinds, index.Pods)
+	}
+	return !slices.ContainsFunc(kinds, func(k index.Kind) bool { return !s.Index.Holds(k) })
+}
+
 type transfer struct {
 	schema *Schema
 	zone   string
@@ -39,7 +52,7 @@ type transfer struct {
 
 // name yields what a query for each type is answered with.
 func (t transfer) name(relative string, qtypes ...uint16) {
-	q := Question{Name: Parse(relative, Plain), QName: below(relative, t.zone), Zone: t.zone, Room: math.MaxInt}
+	q := Question{Name: t.schema.Parse(relative), QName: below(relative, t.zone), Zone: t.zone, Room: math.MaxInt}
 	if tooLong(q.QName) {
 		return
 	}
