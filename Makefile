@@ -50,7 +50,7 @@ unit: ## Run the tests that need no cluster, the plugin's with the race detector
 e2e: build controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
 	@build/need.sh ip:iproute2
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
-	cd e2e && $(GO) test -timeout 60m ./...
+	cd e2e && $(GO) test -count 1 -timeout 20m ./...
 
 controlplane: ## Build etcd, the Kubernetes control plane and KWOK for e2e, unless they are cached
 	@e2e/controlplane/build.sh

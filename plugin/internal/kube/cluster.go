@@ -34,7 +34,8 @@ func newCluster(c Config) (*cluster, error) {
 	rc.ContentType = runtime.ContentTypeProtobuf
 	rc.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	digest := sha256.New()
-	for _, file := range []string{c.Kubeconfig, c.CAFile} {
+	digest.Write([]byte(rc.Host))
+	for _, file := range []string{c.Kubeconfig, rc.CAFile} {
 		// What cannot be read here was not needed, or an error before.
 		content, _ := os.ReadFile(file)
 		digest.Write(content)

@@ -54,6 +54,8 @@ type Config struct {
 	TopologyZones bool // index.Endpoint.TopologyZone
 	PodNames      bool // a pod's name labels its endpoint that has no hostname
 	External      bool // index.Service.External
+
+	Snapshot Snapshot // not with Manifests
 }
 
 // kinds are the kinds of object that the Config asks for.
@@ -94,6 +96,7 @@ type Store struct {
 	imports  *index.Index
 	reports  []*report
 	away     func() error  // why nobody answers; nil where nobody is asked
+	snapshot *snapshotFile // nil for none
 	synced   chan struct{} // closed once every kind is held
 	stop     context.CancelFunc
 	work     sync.WaitGroup
@@ -133,12 +136,15 @@ func Open(c Config) (*Store, error) {
 	}
 	s := newStore(c)
 	s.identity = id
+	s.restore()
 	ctx, stop := context.WithCancel(context.Background())
 	if err := source.start(ctx, s); err != nil {
 		stop()
+		s.snapshot.release()
 		return nil, err
 	}
 	s.stop = stop
+	s.keepSnapshot(ctx)
 	s.opened = 1
 	stores.list = append(stores.list, s)
 	return s, nil
@@ -203,6 +209,21 @@ func (s *Store) Synced() bool {
 		return false
 	}
 }
+
+// Complete tells whether an answer can be had to everything that the Config asks
+// for: all objects of every kind are held, from the source or from a snapshot.
+func (s *Store) Complete() bool {
+	for _, r := range s.reports {
+		if !s.index.Holds(r.kind) {
+			return false
+		}
+	}
+	return true
+}
+
+// Stale tells whether what is held may be out of date: it is from a snapshot, or
+// the API server does not answer.
+func (s *Store) Stale() bool { return !s.Synced() || (s.away != nil && s.away() != nil) }
 
 // WaitSynced returns once Synced is true, or with the error of ctx once that is
 // done. It does not return early when the Store is closed.
