@@ -14,6 +14,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	"github.com/kubezone/kubezone/plugin/internal/corefile"
+	"github.com/kubezone/kubezone/plugin/internal/kube"
 	"github.com/kubezone/kubezone/plugin/internal/respond"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,6 +26,9 @@ const (
 	maxTTL                = 3600            // seconds; the stock plugin's
 	maxDefaultNegativeTTL = 5               // seconds; a Service made just after a miss must soon resolve
 	defaultStartupTimeout = 5 * time.Second // the stock plugin's
+
+	defaultSnapshotInterval = 30 * time.Second // what a crash may lose; a large cluster takes some 0.1 s to write
+	defaultMaxStale         = 24 * time.Hour   // a day-old address may be another's, but most are still right
 )
 
 // A config is one directive of a Corefile with its block, checked. Names in it
@@ -68,6 +72,7 @@ type config struct {
 	ptr               ptrMode
 	externalNameRcode respond.AliasCode
 	startupTimeout    time.Duration
+	snapshot          kube.Snapshot // no file by default
 
 	at corefile.Place // where the directive stands
 
@@ -101,7 +106,7 @@ func parse(c *caddy.Controller) (config, error) {
 	if err != nil {
 		return config{}, err
 	}
-	for _, check := range []func(*parser) error{checkZones, checkSource, checkSelection, checkEndpoints} {
+	for _, check := range []func(*parser) error{checkZones, checkSource, checkSnapshot, checkSelection, checkEndpoints} {
 		if err := check(p); err != nil {
 			return config{}, err
 		}
@@ -147,18 +152,24 @@ var options = []option{
 		corefile.Word("target", respond.TargetCode), corefile.Word("noerror", respond.NoErrorCode))},
 	{Name: "explain", Usage: "reason|off", Min: 1, Max: 1, Set: corefile.OneOf(func(c *config) *respond.Explain { return &c.explain },
 		corefile.Word("reason", respond.ExplainReason), corefile.Word("off", respond.ExplainOff))},
+	{Name: "snapshot", Usage: "FILE [INTERVAL]", Min: 1, Max: 2, Set: setSnapshot},
+	{Name: "max_stale", Usage: "DURATION", Min: 1, Max: 1, Set: setMaxStale},
 	{Name: "startup_timeout", Usage: "DURATION", Min: 1, Max: 1, Set: setStartupTimeout},
 }
 
 func setManifests(p *parser, paths []string) error {
-	root := dnsserver.GetConfig(p.Controller).Root // from the root plugin; may be ""
 	for _, path := range paths {
-		if root != "" && !filepath.IsAbs(path) {
-			path = filepath.Join(root, path)
-		}
-		p.Config.manifests = append(p.Config.manifests, path)
+		p.Config.manifests = append(p.Config.manifests, underRoot(p, path))
 	}
 	return nil
+}
+
+// underRoot follows the root plugin, which may not be there.
+func underRoot(p *parser, path string) string {
+	if root := dnsserver.GetConfig(p.Controller).Root; root != "" && !filepath.IsAbs(path) {
+		return filepath.Join(root, path)
+	}
+	return path
 }
 
 func setEndpoint(p *parser, urls []string) error {
@@ -234,6 +245,28 @@ func setStartupTimeout(p *parser, args []string) error {
 	return nil
 }
 
+func setSnapshot(p *parser, args []string) error {
+	p.Config.snapshot.File = underRoot(p, args[0])
+	p.Config.snapshot.Interval = defaultSnapshotInterval
+	if len(args) > 1 {
+		d, err := time.ParseDuration(args[1])
+		if err != nil || d < time.Second {
+			return fmt.Errorf("%q: want a duration, 1s or more, such as 30s", args[1])
+		}
+		p.Config.snapshot.Interval = d
+	}
+	return nil
+}
+
+func setMaxStale(p *parser, args []string) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q: want a duration of more than 0, such as 24h", args[0])
+	}
+	p.Config.snapshot.MaxStale = d
+	return nil
+}
+
 // selector sets an option to a label selector, which may hold spaces and so
 // come as several arguments.
 func selector(field func(*config) *string) func(*parser, []string) error {
@@ -272,7 +305,7 @@ func checkZones(p *parser) error {
 // kubeconfig, then endpoint, then in-cluster. It never had manifests, so there
 // is no habit to respect: these exclude any API server.
 func checkSource(p *parser) error {
-	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight"} {
+	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "snapshot", "max_stale"} {
 		if p.Has("manifests") && p.Has(name) {
 			return p.At(name).Errorf("%s: not together with manifests at %s, which needs no API server", name, p.At("manifests"))
 		}
@@ -285,6 +318,16 @@ func checkSource(p *parser) error {
 	case !p.Has("endpoint"):
 		ignore(p, "tls", "endpoint is not set")
 		p.Config.cert, p.Config.key, p.Config.ca = "", "", ""
+	}
+	return nil
+}
+
+func checkSnapshot(p *parser) error {
+	if p.Has("max_stale") && !p.Has("snapshot") {
+		return p.At("max_stale").Errorf("max_stale: only together with snapshot, whose age it limits")
+	}
+	if p.Has("snapshot") && !p.Has("max_stale") {
+		p.Config.snapshot.MaxStale = defaultMaxStale
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	"github.com/kubezone/kubezone/plugin/internal/corefile"
+	"github.com/kubezone/kubezone/plugin/internal/kube"
 	"github.com/kubezone/kubezone/plugin/internal/respond"
 )
 
@@ -206,6 +207,28 @@ var optionCases = []optionCase{
 	{option: "explain", kind: "repeated", block: "explain off\nexplain off", err: `3: explain: given twice, first at Testfile:2; want it once, as "explain reason|off"`},
 	{option: "explain", kind: "bad", block: "explain on", err: `2: explain "on": want reason or off`},
 
+	{option: "snapshot", kind: "good", block: "snapshot /var/dns", want: func(c *config) {
+		c.snapshot = kube.Snapshot{File: "/var/dns", Interval: 30 * time.Second, MaxStale: 24 * time.Hour}
+	}},
+	{option: "snapshot", kind: "good", block: "snapshot /var/dns 5s", want: func(c *config) {
+		c.snapshot = kube.Snapshot{File: "/var/dns", Interval: 5 * time.Second, MaxStale: 24 * time.Hour}
+	}},
+	{option: "snapshot", kind: "missing", block: "snapshot", err: `2: snapshot: missing argument after "snapshot"; want "snapshot FILE [INTERVAL]"`},
+	{option: "snapshot", kind: "surplus", block: "snapshot /var/dns 5s 6s", err: `2: snapshot: surplus argument "6s"; want "snapshot FILE [INTERVAL]"`},
+	{option: "snapshot", kind: "repeated", block: "snapshot a\nsnapshot b", err: `3: snapshot: given twice, first at Testfile:2; want it once, as "snapshot FILE [INTERVAL]"`},
+	{option: "snapshot", kind: "bad", block: "snapshot /var/dns 5", err: `2: snapshot "5": want a duration, 1s or more, such as 30s`},
+	{option: "snapshot", kind: "bad", block: "snapshot /var/dns 5ms", err: `2: snapshot "5ms": want a duration, 1s or more, such as 30s`},
+	{option: "snapshot", kind: "bad", block: "manifests m\nsnapshot /var/dns", err: `3: snapshot: not together with manifests at Testfile:2, which needs no API server`},
+
+	{option: "max_stale", kind: "good", block: "snapshot /var/dns\nmax_stale 1h", want: func(c *config) {
+		c.snapshot = kube.Snapshot{File: "/var/dns", Interval: 30 * time.Second, MaxStale: time.Hour}
+	}},
+	{option: "max_stale", kind: "missing", block: "snapshot /var/dns\nmax_stale", err: `3: max_stale: missing argument after "max_stale"; want "max_stale DURATION"`},
+	{option: "max_stale", kind: "surplus", block: "snapshot /var/dns\nmax_stale 1h 2h", err: `3: max_stale: surplus argument "2h"; want "max_stale DURATION"`},
+	{option: "max_stale", kind: "repeated", block: "max_stale 1h\nmax_stale 1h", err: `3: max_stale: given twice, first at Testfile:2; want it once, as "max_stale DURATION"`},
+	{option: "max_stale", kind: "bad", block: "snapshot /var/dns\nmax_stale 0s", err: `3: max_stale "0s": want a duration of more than 0, such as 24h`},
+	{option: "max_stale", kind: "bad", block: "max_stale 1h", err: `2: max_stale: only together with snapshot, whose age it limits`},
+
 	{option: "startup_timeout", kind: "good", block: "startup_timeout 1m30s", want: func(c *config) { c.startupTimeout = 90 * time.Second }},
 	{option: "startup_timeout", kind: "good", block: "startup_timeout 0", want: func(c *config) { c.startupTimeout = 0 }},
 	{option: "startup_timeout", kind: "missing", block: "startup_timeout", err: `2: startup_timeout: missing argument after "startup_timeout"; want "startup_timeout DURATION"`},
@@ -272,12 +295,12 @@ func TestParseCountsCases(t *testing.T) {
 }
 
 const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, endpoint, endpoint_pod_names, explain, " +
-	"externalname_rcode, fallthrough, ignore, kubeconfig, labels, manifests, multicluster, namespace_labels, namespaces, " +
-	"negative_ttl, noendpoints, pods, ptr, startup_timeout, tls, ttl, zonal"
+	"externalname_rcode, fallthrough, ignore, kubeconfig, labels, manifests, max_stale, multicluster, namespace_labels, namespaces, " +
+	"negative_ttl, noendpoints, pods, ptr, snapshot, startup_timeout, tls, ttl, zonal"
 
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, text, err string }{
-		{"unknown option", "kubezone cluster.local {\nsnapshot /var/dns\n}", `2: unknown option "snapshot"; want one of ` + allOptions},
+		{"unknown option", "kubezone cluster.local {\ncolour blue\n}", `2: unknown option "colour"; want one of ` + allOptions},
 		{"unknown option, near", "kubezone cluster.local {\nttl 5\nnamespace a\n}", `3: unknown option "namespace", did you mean "namespaces"?; want one of ` + allOptions},
 		{"options are in lower case", "kubezone cluster.local {\nPods verified\n}", `2: unknown option "Pods", did you mean "pods"?; want one of ` + allOptions},
 		{"block of an option", "kubezone cluster.local {\nttl 5 {\nmin 1\n}\n}", `2: ttl: unexpected "{"; want "ttl SECONDS" and no block`},

@@ -22,8 +22,8 @@ type Kubezone struct {
 }
 
 // Ready implements ready.Readiness: once every configured kind of object is in,
-// and from then on.
-func (k *Kubezone) Ready() bool { return k.store.Synced() }
+// from the API server or from a snapshot, and from then on.
+func (k *Kubezone) Ready() bool { return k.store.Complete() }
 
 // podsAt are the pods that a client's address belongs to.
 func (k *Kubezone) podsAt(client string) []*index.Pod {

@@ -34,6 +34,13 @@ var (
 		Help:      "Records left out of an answer because a name in them would exceed 255 octets.",
 	}, func() float64 { return float64(schema.TooLongNames()) })
 
+	snapshotErrors = prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: subsystem,
+		Name:      "snapshot_errors_total",
+		Help:      "Times that a snapshot could not be read or written.",
+	}, func() float64 { return float64(kube.SnapshotErrors()) })
+
 	outcomes = new(outcomeCounts)
 )
 
@@ -57,7 +64,7 @@ var (
 )
 
 var (
-	ownMetrics   = []prometheus.Collector{programmingDuration, namesTooLong, outcomes, kindsCollector{}}
+	ownMetrics   = []prometheus.Collector{programmingDuration, namesTooLong, snapshotErrors, outcomes, kindsCollector{}}
 	stockMetrics = []prometheus.Collector{stockProgrammingDuration, stockRequestDuration, stockRateLimiterDuration, stockRequests}
 )
 

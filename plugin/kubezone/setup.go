@@ -157,6 +157,7 @@ func (cfg config) kube() kube.Config {
 		TopologyZones:   cfg.zonal,
 		Imports:         len(cfg.multicluster) > 0,
 		PodNames:        cfg.endpointPodNames,
+		Snapshot:        cfg.snapshot,
 	}
 }
 
@@ -178,7 +179,7 @@ func (cfg config) features() schema.Features {
 // them, and fail if they do not come, so that the old instance goes on. A first
 // start waits for nothing: its port is to be open at once.
 func (k *Kubezone) awaitSync() error {
-	if !replaces(k) || k.store.Synced() {
+	if !replaces(k) || k.store.Complete() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), k.startupTimeout)

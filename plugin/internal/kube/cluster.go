@@ -53,7 +53,7 @@ func (cl *cluster) credentials() string { return cl.digest }
 func (cl *cluster) start(ctx context.Context, s *Store) error {
 	quietKlog()
 	reach := &reachability{host: cl.rest.Host}
-	s.away = reach.trouble
+	s.reach = reach
 	rt, connections, err := newTransport(cl.rest, newWire(cl.config, reach))
 	if err != nil {
 		return fmt.Errorf("%s: %w", sourceName(cl.config), err)

@@ -95,7 +95,7 @@ type Store struct {
 	index    *index.Index
 	imports  *index.Index
 	reports  []*report
-	away     func() error  // why nobody answers; nil where nobody is asked
+	reach    *reachability // of the API server; nil where none is asked
 	snapshot *snapshotFile // nil for none
 	synced   chan struct{} // closed once every kind is held
 	stop     context.CancelFunc
@@ -223,7 +223,7 @@ func (s *Store) Complete() bool {
 
 // Stale tells whether what is held may be out of date: it is from a snapshot, or
 // the API server does not answer.
-func (s *Store) Stale() bool { return !s.Synced() || (s.away != nil && s.away() != nil) }
+func (s *Store) Stale() bool { return !s.Synced() || (s.reach != nil && s.reach.gone.Load()) }
 
 // WaitSynced returns once Synced is true, or with the error of ctx once that is
 // done. It does not return early when the Store is closed.
@@ -240,8 +240,8 @@ func (s *Store) WaitSynced(ctx context.Context) error {
 // for the source.
 func (s *Store) Status() []KindStatus {
 	var away error
-	if s.away != nil {
-		away = s.away()
+	if s.reach != nil {
+		away = s.reach.trouble()
 	}
 	list := make([]KindStatus, len(s.reports))
 	for i, r := range s.reports {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,6 +14,7 @@ const reminderInterval = time.Minute
 // that changes. It is safe for concurrent use.
 type reachability struct {
 	host string
+	gone atomic.Bool // err is not nil; queries read it
 
 	mu       sync.Mutex // guards the rest
 	met      bool       // it answered once
@@ -32,6 +34,7 @@ func (r *reachability) answered() {
 		log.Infof("The API server at %s answers again after %.1fs", r.host, time.Since(r.since).Seconds())
 	}
 	r.met, r.err = true, nil
+	r.gone.Store(false)
 }
 
 // lost notes that a request went unanswered, or that an answer broke off.
@@ -48,6 +51,7 @@ func (r *reachability) lost(err error) {
 		log.Warningf("The API server at %s has been away for %.0fs: %v", r.host, now.Sub(r.since).Seconds(), err)
 	}
 	r.err = err
+	r.gone.Store(true)
 }
 
 // trouble is why the last request had no answer, nil if it had one.

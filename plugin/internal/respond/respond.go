@@ -21,7 +21,7 @@ type Responder struct {
 	Directive string // the plugin's name
 	Zones     Zones
 	Fall      fall.F // where names that do not exist go on to the next plugin
-	Objects   Syncer
+	Objects   Objects
 	Explain   Explain
 	AliasCode AliasCode
 	Lookup    Lookup
@@ -30,8 +30,13 @@ type Responder struct {
 	inFlight chases
 }
 
-// A Syncer tells whether all is known that answers depend on.
-type Syncer interface{ Synced() bool }
+// Objects are what answers are made of.
+type Objects interface {
+	// Complete tells whether all is known that answers depend on.
+	Complete() bool
+	// Stale tells whether what is known may be out of date.
+	Stale() bool
+}
 
 // Explain says whether negative answers carry an Extended DNS Error.
 type Explain uint8
@@ -144,11 +149,15 @@ func (q *query) authority() []dns.RR {
 	return one.rrs[:]
 }
 
-// explanation is the Extended DNS Error (RFC 8914) of a negative answer, or nil
-// if the client cannot be told.
+// explanation is the Extended DNS Error (RFC 8914) of a negative answer, or of
+// one that may be out of date; nil if there is nothing to say, or the client
+// cannot be told.
 func (r *Responder) explanation(req *dns.Msg, a schema.Answer) *dns.EDNS0_EDE {
 	if r.Explain == ExplainOff || req.IsEdns0() == nil {
 		return nil
+	}
+	if a.Outcome != schema.NotSynced && r.Objects.Stale() {
+		return stale(a)
 	}
 	switch a.Outcome {
 	case schema.NotSynced:
@@ -157,4 +166,16 @@ func (r *Responder) explanation(req *dns.Msg, a schema.Answer) *dns.EDNS0_EDE {
 		return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: a.Reason.Text()}
 	}
 	return nil
+}
+
+// stale marks an answer of which the API server may know better by now.
+func stale(a schema.Answer) *dns.EDNS0_EDE {
+	const text = "the API server is away, this is the last that was known"
+	switch a.Outcome {
+	case schema.NameError:
+		return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleNXDOMAINAnswer, ExtraText: a.Reason.Text() + "; " + text}
+	case schema.NoData:
+		return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: a.Reason.Text() + "; " + text}
+	}
+	return &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeStaleAnswer, ExtraText: text}
 }

@@ -37,7 +37,7 @@ func (r *Responder) Transfer(name string, serial uint32) (<-chan []dns.RR, error
 
 // complete tells whether all that is in the zone is known. What other clusters
 // share may not be, in a store that is synced.
-func (r *Responder) complete(z *Zone) bool { return r.Objects.Synced() && z.Schema.Complete() }
+func (r *Responder) complete(z *Zone) bool { return r.Objects.Complete() && z.Schema.Complete() }
 
 // refuseTransfer answers what the transfer plugin did not: it is not there, or
 // its permission is missing, or the name is no zone of ours (RFC 5936 section
