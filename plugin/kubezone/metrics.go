@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin"
-	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/kubezone/kubezone/plugin/internal/kube"
 	"github.com/kubezone/kubezone/plugin/internal/schema"
 
@@ -180,7 +179,7 @@ func (kindsCollector) Describe(ch chan<- *prometheus.Desc) {
 func (kindsCollector) Collect(ch chan<- prometheus.Metric) {
 	for kind, st := range mergeKinds(kindStatuses()) {
 		send := func(desc *prometheus.Desc, t prometheus.ValueType, value float64) {
-			ch <- prometheus.MustNewConstMetric(desc, t, value, kind.String())
+			ch <- prometheus.MustNewConstMetric(desc, t, value, kind)
 		}
 		synced := 0.0
 		if st.Synced {
@@ -196,14 +195,14 @@ func (kindsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// mergeKinds makes one status for each kind: the worst of what is a state, the
+// mergeKinds makes one status for each kind, by its name: the worst of what is a state, the
 // sum of what is a number.
-func mergeKinds(all []kube.KindStatus) map[index.Kind]kube.KindStatus {
-	merged := make(map[index.Kind]kube.KindStatus)
+func mergeKinds(all []kube.KindStatus) map[string]kube.KindStatus {
+	merged := make(map[string]kube.KindStatus)
 	for _, st := range all {
-		m, ok := merged[st.Kind]
+		m, ok := merged[st.Name()]
 		if !ok {
-			merged[st.Kind] = st
+			merged[st.Name()] = st
 			continue
 		}
 		m.Synced = m.Synced && st.Synced
@@ -213,7 +212,7 @@ func mergeKinds(all []kube.KindStatus) map[index.Kind]kube.KindStatus {
 		if m.LastEvent.IsZero() || !st.LastEvent.IsZero() && st.LastEvent.Before(m.LastEvent) {
 			m.LastEvent = st.LastEvent
 		}
-		merged[st.Kind] = m
+		merged[st.Name()] = m
 	}
 	return merged
 }

@@ -12,6 +12,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
+	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 )
@@ -68,9 +69,14 @@ func (cl *cluster) start(ctx context.Context, s *Store) error {
 		return fmt.Errorf("%s: %w", sourceName(cl.config), err)
 	}
 
+	imports, err := importClients(cl.rest, httpClient)
+	if err != nil {
+		return fmt.Errorf("%s: %w", sourceName(cl.config), err)
+	}
+
 	var running sync.WaitGroup
 	for _, k := range cl.config.kinds() {
-		f := cl.feed(k, s, core, discovery)
+		f := cl.feed(k, s, clients{core, discovery, imports})
 		f.listWatch.reach = reach
 		running.Go(func() { f.run(ctx) })
 	}
@@ -89,14 +95,38 @@ const (
 	slicePageSize = 100 // a slice may hold 1,000 endpoints
 )
 
+// clients are for the groups of the API.
+type clients struct {
+	core, discovery rest.Interface
+	imports         map[string]rest.Interface // by version
+}
+
 // feed puts together what follows a kind.
-func (cl *cluster) feed(k index.Kind, s *Store, core, discovery rest.Interface) *feed {
+func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
 	_, selector, _ := cl.config.selectors() // newSource saw that they parse
 	conv := converter{config: cl.config, labels: selector}
-	x := s.index
+	x := s.indexOf(k)
 	latency := programming{index: x, selective: selector != nil}
-	lw := &listWatch{client: core, kind: k, report: s.report(k), pace: new(pace), pageSize: pageSize}
+	lw := &listWatch{client: to.core, kind: k, report: s.report(k), pace: new(pace), pageSize: pageSize}
 	switch k {
+	case serviceImports:
+		lw.group, lw.optional = mcs.GroupName, true
+		lw.selectors.LabelSelector = cl.config.Labels
+		f := newFeed(lw, new(mcs.ServiceImport), new(mcs.ServiceImportList), &table[*mcs.ServiceImport, index.Service]{
+			convert: conv.serviceImport, same: x.SameService,
+			replace: x.ReplaceServices, set: x.SetService, remove: x.DeleteService,
+		})
+		f.seek = (&importSeeker{listWatch: lw, clients: to.imports, index: x}).seek
+		return f
+	case importedSlices:
+		lw.client, lw.group, lw.pageSize = to.discovery, discoveryv1.GroupName, slicePageSize
+		lw.selectors.LabelSelector = mcs.LabelServiceName // there is such a label
+		return newFeed(lw, new(discoveryv1.EndpointSlice), new(discoveryv1.EndpointSliceList), &table[*discoveryv1.EndpointSlice, index.Slice]{
+			convert: conv.importedSlice, same: x.SameSlice,
+			replace: x.ReplaceSlices, set: x.SetSlice, remove: x.DeleteSlice,
+		})
+	}
+	switch k.Kind {
 	case index.Services:
 		lw.selectors.LabelSelector = cl.config.Labels
 		return newFeed(lw, new(corev1.Service), new(corev1.ServiceList), &table[*corev1.Service, index.Service]{
@@ -105,7 +135,7 @@ func (cl *cluster) feed(k index.Kind, s *Store, core, discovery rest.Interface) 
 			added: latency.service,
 		})
 	case index.EndpointSlices:
-		lw.client, lw.group, lw.pageSize = discovery, discoveryv1.GroupName, slicePageSize
+		lw.client, lw.group, lw.pageSize = to.discovery, discoveryv1.GroupName, slicePageSize
 		return newFeed(lw, new(discoveryv1.EndpointSlice), new(discoveryv1.EndpointSliceList), &table[*discoveryv1.EndpointSlice, index.Slice]{
 			convert: conv.slice, same: x.SameSlice,
 			replace: x.ReplaceSlices, set: x.SetSlice, remove: x.DeleteSlice,
@@ -115,8 +145,7 @@ func (cl *cluster) feed(k index.Kind, s *Store, core, discovery rest.Interface) 
 		lw.selectors.LabelSelector = cl.config.NamespaceLabels
 		return newFeed(lw, new(corev1.Namespace), new(corev1.NamespaceList), &table[*corev1.Namespace, index.Namespace]{
 			convert: conv.namespace, same: func(n *index.Namespace) *index.Namespace { return n },
-			replace: x.ReplaceNamespaces, set: x.SetNamespace,
-			remove: func(key index.ObjectKey, version uint64) { x.DeleteNamespace(key.Name, version) },
+			replace: s.replaceNamespaces, set: s.setNamespace, remove: s.deleteNamespace,
 		})
 	default:
 		lw.selectors.FieldSelector = notEnded

@@ -110,17 +110,29 @@ func external(o *corev1.Service, f *faults) *index.External {
 // published.
 func (c converter) slice(o *discoveryv1.EndpointSlice, f *faults) *index.Slice {
 	service := o.Labels[discoveryv1.LabelServiceName]
-	if !c.shows(o.Namespace) || o.AddressType == discoveryv1.AddressTypeFQDN || !isLabel(service) {
+	if !c.publishes(o, service, f) {
 		return nil
+	}
+	return index.NewSlice(objectKey(o), resourceVersion(o.ResourceVersion), service, endpointPorts(o, f), c.endpoints(o, f))
+}
+
+// publishes tells whether the slice is meant for the DNS, as one of the Service.
+func (c converter) publishes(o *discoveryv1.EndpointSlice, service string, f *faults) bool {
+	if !c.shows(o.Namespace) || o.AddressType == discoveryv1.AddressTypeFQDN || !isLabel(service) {
+		return false
 	}
 	if !isLabel(o.Namespace) {
 		f.add(badName, "namespace %q: want a DNS label", o.Namespace)
-		return nil
+		return false
 	}
 	if o.AddressType != discoveryv1.AddressTypeIPv4 && o.AddressType != discoveryv1.AddressTypeIPv6 {
 		f.add(badAddress, "addressType %q: want IPv4, IPv6 or FQDN", o.AddressType)
-		return nil
+		return false
 	}
+	return true
+}
+
+func endpointPorts(o *discoveryv1.EndpointSlice, f *faults) []index.Port {
 	var ports []index.Port
 	for _, p := range o.Ports {
 		if p.Port == nil { // all ports
@@ -130,11 +142,16 @@ func (c converter) slice(o *discoveryv1.EndpointSlice, f *faults) *index.Slice {
 			ports = append(ports, port)
 		}
 	}
+	return ports
+}
+
+// endpoints are the ready addresses.
+func (c converter) endpoints(o *discoveryv1.EndpointSlice, f *faults) []index.Endpoint {
 	var endpoints []index.Endpoint
 	for i := range o.Endpoints {
 		endpoints = c.appendEndpoint(endpoints, o.AddressType, &o.Endpoints[i], f)
 	}
-	return index.NewSlice(objectKey(o), resourceVersion(o.ResourceVersion), service, ports, endpoints)
+	return endpoints
 }
 
 // appendEndpoint appends the addresses of the endpoint if it is ready.

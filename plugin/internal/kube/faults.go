@@ -14,6 +14,8 @@ const (
 	badClusterIP    reason = "cluster_ip"    // of a Service
 	badExternalName reason = "external_name" // not a host name
 	badPort         reason = "port"          // name, number or protocol
+	badType         reason = "type"          // of a ServiceImport
+	badCluster      reason = "cluster"       // ID, of an imported EndpointSlice
 )
 
 // A fault is one thing that keeps an object, or a part of it, out of the DNS

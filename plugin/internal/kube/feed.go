@@ -15,6 +15,9 @@ import (
 type feed struct {
 	listWatch *listWatch
 	reflector *cache.Reflector
+	// seek, if there is one, finds what a round follows. It takes its time, and
+	// is false if there is nothing to follow.
+	seek func(context.Context) bool
 }
 
 func newFeed[O interface {
@@ -40,6 +43,9 @@ func newFeed[O interface {
 // pause between two rounds, as every request waits for its turn.
 func (f *feed) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		if f.seek != nil && !f.seek(ctx) {
+			continue
+		}
 		if err := f.reflector.ListAndWatchWithContext(ctx); err != nil {
 			log.Debugf("Following %s: %v", f.listWatch.kind, err)
 		}

@@ -59,13 +59,19 @@ type Config struct {
 }
 
 // kinds are the kinds of object that the Config asks for.
-func (c Config) kinds() []index.Kind {
-	kinds := []index.Kind{index.Services, index.Namespaces}
+func (c Config) kinds() []kind {
+	kinds := []kind{{Kind: index.Services}, {Kind: index.Namespaces}}
 	if c.Slices {
-		kinds = append(kinds, index.EndpointSlices)
+		kinds = append(kinds, kind{Kind: index.EndpointSlices})
 	}
 	if c.Pods {
-		kinds = append(kinds, index.Pods)
+		kinds = append(kinds, kind{Kind: index.Pods})
+	}
+	if c.Imports {
+		kinds = append(kinds, serviceImports)
+	}
+	if c.Imports && c.Slices {
+		kinds = append(kinds, importedSlices)
 	}
 	return kinds
 }
@@ -97,7 +103,7 @@ type Store struct {
 	reports  []*report
 	reach    *reachability // of the API server; nil where none is asked
 	snapshot *snapshotFile // nil for none
-	synced   chan struct{} // closed once every kind is held
+	synced   chan struct{} // closed once Synced
 	stop     context.CancelFunc
 	work     sync.WaitGroup
 	opened   int // guarded by stores.mu
@@ -166,7 +172,7 @@ func newStore(c Config) *Store {
 }
 
 // report is that of a kind that the Config asks for.
-func (s *Store) report(k index.Kind) *report {
+func (s *Store) report(k kind) *report {
 	return s.reports[slices.IndexFunc(s.reports, func(r *report) bool { return r.kind == k })]
 }
 
@@ -177,6 +183,14 @@ func (s *Store) Index() *index.Index { return s.index }
 // Imports is the same for what other clusters share (KEP-1645): its Services
 // are ServiceImports, its namespaces those of Index.
 func (s *Store) Imports() *index.Index { return s.imports }
+
+// indexOf is the Index that holds the kind.
+func (s *Store) indexOf(k kind) *index.Index {
+	if k.imported {
+		return s.imports
+	}
+	return s.index
+}
 
 // Close gives back what one Open returned. The last Close stops the watches and
 // returns once all goroutines of the Store have ended; what the Index holds
@@ -200,7 +214,9 @@ func (s *Store) Close() {
 }
 
 // Synced tells whether all objects of every kind that the Config asks for are
-// held, or have been at one time: it stays true when the source goes away.
+// held, or have been at one time: it stays true when the source goes away. For
+// ServiceImports it is enough that the API server answered, be it that there is
+// no such API or that they may not be read.
 func (s *Store) Synced() bool {
 	select {
 	case <-s.synced:
@@ -212,9 +228,10 @@ func (s *Store) Synced() bool {
 
 // Complete tells whether an answer can be had to everything that the Config asks
 // for: all objects of every kind are held, from the source or from a snapshot.
+// For ServiceImports the same is enough as for Synced.
 func (s *Store) Complete() bool {
 	for _, r := range s.reports {
-		if !s.index.Holds(r.kind) {
+		if !s.indexOf(r.kind).Holds(r.kind.Kind) && !r.isSettled() {
 			return false
 		}
 	}
@@ -246,7 +263,7 @@ func (s *Store) Status() []KindStatus {
 	list := make([]KindStatus, len(s.reports))
 	for i, r := range s.reports {
 		list[i] = r.status()
-		list[i].Objects = s.index.Count(r.kind)
+		list[i].Objects = s.indexOf(r.kind).Count(r.kind.Kind)
 		if list[i].LastError == "" && away != nil {
 			list[i].LastError = away.Error()
 		}
@@ -257,6 +274,7 @@ func (s *Store) Status() []KindStatus {
 // A KindStatus is the state of one kind of object.
 type KindStatus struct {
 	Kind      index.Kind
+	Imported  bool      // the kind is what Imports calls so: a ServiceImport is a Service there
 	Synced    bool      // all objects of the kind are held, or have been at one time
 	LastEvent time.Time // of a list, an event or a bookmark, or when manifests were last taken over; zero before the first
 	Relists   int       // complete lists or readings after the first
@@ -275,3 +293,7 @@ type KindStatus struct {
 	// LastError is what keeps the kind from being followed now, "" if nothing.
 	LastError string
 }
+
+// Name is that of the kind, for logs and metrics. It tells what is imported from
+// what is not.
+func (st KindStatus) Name() string { return kind{st.Kind, st.Imported}.String() }

@@ -16,8 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
-
-	"github.com/kubezone/kubezone/plugin/internal/index"
 )
 
 var errBroken = errors.New("connection broken")
@@ -28,7 +26,8 @@ var errBroken = errors.New("connection broken")
 // errors that a reflector can do something about.
 type listWatch struct {
 	client    rest.Interface
-	kind      index.Kind
+	kind      kind
+	optional  bool   // the API server may lack the resource: the feed is told then
 	group     string // of the API, for messages
 	selectors metav1.ListOptions
 	pageSize  int64
@@ -67,7 +66,7 @@ func (l *listWatch) ListWithContext(ctx context.Context, _ metav1.ListOptions) (
 			l.pace.proceed() // to the watch
 			return list, nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || l.gone(err) {
 			return nil, err
 		}
 		l.failed("list", err)
@@ -85,7 +84,7 @@ func (l *listWatch) list(ctx context.Context) (*itemList, error) {
 	options.Limit = l.pageSize
 	for {
 		page := l.newList()
-		err := l.client.Get().Resource(l.kind.String()).VersionedParams(&options, metav1.ParameterCodec).
+		err := l.client.Get().Resource(l.kind.resource()).VersionedParams(&options, metav1.ParameterCodec).
 			MaxRetries(0).Do(ctx).Into(page)
 		if err != nil {
 			return nil, err
@@ -120,7 +119,7 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 			l.wellAgain()
 			return w, nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || l.gone(err) {
 			return nil, err
 		}
 		switch {
@@ -146,7 +145,7 @@ const overtime = 30 * time.Second
 
 func (l *listWatch) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(deref(options.TimeoutSeconds))*time.Second+overtime)
-	w, err := l.client.Get().Resource(l.kind.String()).VersionedParams(&options, metav1.ParameterCodec).
+	w, err := l.client.Get().Resource(l.kind.resource()).VersionedParams(&options, metav1.ParameterCodec).
 		MaxRetries(0).Watch(ctx)
 	if err == nil {
 		// client-go makes an empty watch of a connection that broke.
@@ -185,6 +184,16 @@ func forReflector(err error) bool {
 		apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }
 
+// gone tells whether the API server lacks a resource that it may lack, and makes
+// the trouble known to those who ask for it.
+func (l *listWatch) gone(err error) bool {
+	if !l.optional || !apierrors.IsNotFound(err) {
+		return false
+	}
+	l.report.troubled(err.Error())
+	return true
+}
+
 // failed makes the trouble known and, where the API server says so, the next
 // attempt later.
 func (l *listWatch) failed(verb string, err error) {
@@ -193,9 +202,12 @@ func (l *listWatch) failed(verb string, err error) {
 	}
 	var status apierrors.APIStatus
 	// Unless told otherwise it was never sent, as for want of a token.
-	class, text := "request", fmt.Sprintf("cannot %s resource %q: %v", verb, l.kind, err)
+	class, text := "request", fmt.Sprintf("cannot %s resource %q: %v", verb, l.kind.resource(), err)
 	switch {
 	case errors.As(err, &status):
+		if l.optional {
+			l.report.answered()
+		}
 		code := int(status.Status().Code)
 		class, text = strconv.Itoa(code), l.explain(verb, code, status.Status().Message)
 	case l.reach.trouble() != nil:
@@ -212,15 +224,15 @@ func (l *listWatch) explain(verb string, code int, message string) string {
 	switch code {
 	case http.StatusForbidden:
 		return fmt.Sprintf("cannot %s resource %q in API group %q: add list and watch on %[2]s to the ClusterRole (%s)",
-			verb, l.kind, l.group, message)
+			verb, l.kind.resource(), l.group, message)
 	case http.StatusUnauthorized:
 		return fmt.Sprintf("cannot %s resource %q: the API server does not accept our credentials; they are read again (%s)",
-			verb, l.kind, message)
+			verb, l.kind.resource(), message)
 	case http.StatusNotFound:
 		return fmt.Sprintf("cannot %s resource %q: the API server has no such resource in API group %q (%s)",
-			verb, l.kind, l.group, message)
+			verb, l.kind.resource(), l.group, message)
 	}
-	return fmt.Sprintf("cannot %s resource %q: status %d (%s)", verb, l.kind, code, message)
+	return fmt.Sprintf("cannot %s resource %q: status %d (%s)", verb, l.kind.resource(), code, message)
 }
 
 func (l *listWatch) wellAgain() {

@@ -150,7 +150,7 @@ func (m *manifests) read() error {
 	if content := [sha256.Size]byte(digest.Sum(nil)); content != m.content {
 		m.content = content
 		m.serial = max(m.serial+1, uint64(max(found.newest.Unix(), 0)))
-		set.replace(m.store.index, m.serial)
+		set.replace(m.store, m.serial)
 		log.Infof("Read %d objects from %d manifests", set.len(), len(found.files))
 		for _, r := range m.store.reports {
 			r.listed()

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 )
@@ -28,6 +29,9 @@ type objectSet struct {
 	services []*index.Service
 	slices   []*index.Slice
 	pods     []*index.Pod
+
+	imports        []*index.Service
+	importedSlices []*index.Slice
 }
 
 // An objectName tells objects apart.
@@ -80,6 +84,8 @@ var (
 	namespaceType = metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}
 	sliceType     = metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
 	listType      = metav1.TypeMeta{APIVersion: "v1", Kind: "List"}
+	importType    = metav1.TypeMeta{APIVersion: "multicluster.x-k8s.io/v1beta1", Kind: "ServiceImport"}
+	oldImportType = metav1.TypeMeta{APIVersion: "multicluster.x-k8s.io/v1alpha1", Kind: "ServiceImport"}
 )
 
 // add adds an object, or those of a list. Objects of other types are passed
@@ -94,6 +100,8 @@ func (s *objectSet) add(at place, t metav1.TypeMeta, raw []byte) error {
 		return addObject(s, at, t, raw, s.addPod)
 	case namespaceType:
 		return addObject(s, at, t, raw, s.addNamespace)
+	case importType, oldImportType:
+		return addObject(s, at, t, raw, s.addImport)
 	case listType:
 		return s.addList(at, metav1.TypeMeta{}, raw)
 	}
@@ -102,7 +110,7 @@ func (s *objectSet) add(at place, t metav1.TypeMeta, raw []byte) error {
 	}
 	item := metav1.TypeMeta{APIVersion: t.APIVersion, Kind: strings.TrimSuffix(t.Kind, "List")}
 	switch item {
-	case serviceType, sliceType, podType, namespaceType:
+	case serviceType, sliceType, podType, namespaceType, importType, oldImportType:
 		return s.addList(at, item, raw)
 	}
 	return nil
@@ -178,6 +186,22 @@ func (s *objectSet) addSlice(o *discoveryv1.EndpointSlice, f *faults) {
 	if slice := s.converter.slice(o, f); slice != nil {
 		s.slices = append(s.slices, slice)
 	}
+	if !s.config.Imports {
+		return
+	}
+	if slice := s.converter.importedSlice(o, f); slice != nil {
+		s.importedSlices = append(s.importedSlices, slice)
+	}
+}
+
+func (s *objectSet) addImport(o *mcs.ServiceImport, f *faults) {
+	if !s.config.Imports {
+		return
+	}
+	service := s.converter.serviceImport(o, f)
+	if service != nil && (s.converter.labels == nil || s.converter.labels.Matches(labels.Set(o.Labels))) {
+		s.imports = append(s.imports, service)
+	}
 }
 
 func (s *objectSet) addPod(o *corev1.Pod, f *faults) {
@@ -198,21 +222,26 @@ func (s *objectSet) addNamespaceNamed(name string, own map[string]string) {
 	s.labelsOf[name] = labels.Merge(labels.Merge(s.labelsOf[name], own), labels.Set{corev1.LabelMetadataName: name})
 }
 
-// replace makes the set what the Index holds. Slices come before their
+// replace makes the set what the Store holds. Slices come before their
 // Services, so that a new Service is never seen without endpoints.
-func (s *objectSet) replace(x *index.Index, serial uint64) {
+func (s *objectSet) replace(store *Store, serial uint64) {
 	var namespaces []*index.Namespace
 	for name, set := range s.labelsOf {
 		if s.namespaceLabels == nil || s.namespaceLabels.Matches(set) {
 			namespaces = append(namespaces, &index.Namespace{Name: name})
 		}
 	}
-	x.ReplaceNamespaces(namespaces, serial)
+	store.replaceNamespaces(namespaces, serial)
+	x, imports := store.index, store.imports
 	if s.config.Slices {
 		x.ReplaceSlices(s.slices, serial)
 	}
 	x.ReplaceServices(s.services, serial)
 	if s.config.Pods {
 		x.ReplacePods(s.pods, serial)
+	}
+	if s.config.Imports {
+		imports.ReplaceSlices(s.importedSlices, serial)
+		imports.ReplaceServices(s.imports, serial)
 	}
 }

@@ -25,10 +25,11 @@ func (c *countdown) down() {
 
 // A report is what Status tells of one kind. It is safe for concurrent use.
 type report struct {
-	kind   index.Kind
+	kind   kind
 	unheld *countdown
 
 	mu        sync.Mutex // guards the rest
+	settled   bool       // unheld was told
 	lists     int
 	lastEvent time.Time
 	trouble   string // as in KindStatus.LastError
@@ -46,7 +47,7 @@ type invalid struct {
 	round  int // in which it was last seen
 }
 
-func newReport(k index.Kind, unheld *countdown) *report {
+func newReport(k kind, unheld *countdown) *report {
 	return &report{kind: k, unheld: unheld, skipped: map[string]int{}, invalid: map[index.ObjectKey]invalid{}}
 }
 
@@ -64,7 +65,31 @@ func (r *report) listed() {
 	r.lastEvent = time.Now()
 	r.lists++
 	r.pruneInvalid()
-	if r.lists == 1 {
+	r.settle()
+}
+
+// absent notes that the source has no such kind, so that all there is of it is
+// known.
+func (r *report) absent() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lastEvent = time.Now()
+	r.lists = max(r.lists, 1)
+	r.settle()
+}
+
+// answered notes that the source said something about a kind that nothing waits
+// for beyond that.
+func (r *report) answered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.settle()
+}
+
+// settle tells the countdown, once. The caller holds mu.
+func (r *report) settle() {
+	if !r.settled {
+		r.settled = true
 		r.unheld.down()
 	}
 }
@@ -144,11 +169,19 @@ func (r *report) pruneInvalid() {
 	r.round++
 }
 
+// isSettled tells whether nothing waits for the kind any more.
+func (r *report) isSettled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.settled
+}
+
 func (r *report) status() KindStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := KindStatus{
-		Kind:      r.kind,
+		Kind:      r.kind.Kind,
+		Imported:  r.kind.imported,
 		Synced:    r.lists > 0,
 		LastEvent: r.lastEvent,
 		Relists:   max(r.lists-1, 0),
