@@ -305,18 +305,21 @@ var behaviour = []struct {
 
 func TestBehaviour(t *testing.T) {
 	for _, group := range behaviour {
-		t.Run(group.name, func(t *testing.T) {
-			k := start(t, group.options)
-			for line := range strings.Lines(strings.TrimSpace(group.queries)) {
-				query, want, ok := strings.Cut(strings.TrimSpace(line), " = ")
-				if !ok {
-					t.Fatalf("%q: want a query, =, and an answer", line)
-				}
-				if got := ask(t, k, query); got != want {
-					t.Errorf("%s = %s\nwant %s", query, got, want)
-				}
-			}
-		})
+		t.Run(group.name, func(t *testing.T) { expect(t, start(t, group.options), group.queries) })
+	}
+}
+
+// expect asks the queries, written as in behaviour.
+func expect(t *testing.T, k *Kubezone, queries string) {
+	t.Helper()
+	for line := range strings.Lines(strings.TrimSpace(queries)) {
+		query, want, ok := strings.Cut(strings.TrimSpace(line), " = ")
+		if !ok {
+			t.Fatalf("%q: want a query, =, and an answer", line)
+		}
+		if got := ask(t, k, query); got != want {
+			t.Errorf("%s = %s\nwant %s", query, got, want)
+		}
 	}
 }
 
@@ -327,7 +330,11 @@ func start(t testing.TB, options string) *Kubezone {
 	if !strings.Contains(options, "endpoint ") && !strings.Contains(options, "manifests ") {
 		options += "\nmanifests testdata/cluster.yaml"
 	}
-	cfg, err := parse(caddy.NewTestController("dns", "kubezone cluster.local in-addr.arpa ip6.arpa {\nttl 30\n"+options+"\n}"))
+	zones := "cluster.local in-addr.arpa ip6.arpa"
+	if strings.Contains(options, "multicluster ") {
+		zones += " clusterset.local"
+	}
+	cfg, err := parse(caddy.NewTestController("dns", "kubezone "+zones+" {\nttl 30\n"+options+"\n}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,8 +498,7 @@ func (w world) Lookup(ctx context.Context, state request.Request, name string, q
 
 // Every kind of name is asked for every common type.
 func TestBehaviourIsComplete(t *testing.T) {
-	qtypes := []string{"A", "AAAA", "SRV", "TXT", "MX", "PTR", "NS", "SOA", "CNAME", "DS", "HTTPS", "CAA", "NAPTR", "ANY"}
-	kinds := map[string]string{
+	expectExistence(t, start(t, "pods verified\nzonal"), map[string]string{
 		"web.prod.svc.cluster.local.":                 "NOERROR", // ClusterIP, IPv4
 		"six.prod.svc.cluster.local.":                 "NOERROR", // ClusterIP, IPv6
 		"dual.prod.svc.cluster.local.":                "NOERROR", // ClusterIP, dual stack
@@ -525,10 +531,15 @@ func TestBehaviourIsComplete(t *testing.T) {
 		"zone-a.pin._zone.db.prod.svc.cluster.local.": "NOERROR",
 		"zone-c.pin._zone.db.prod.svc.cluster.local.": "NOERROR",
 		"_zone.db.prod.svc.cluster.local.":            "NOERROR",
-	}
-	k := start(t, "pods verified\nzonal")
-	for name, rcode := range kinds {
-		for _, qtype := range qtypes {
+	})
+}
+
+// expectExistence asks for every common type of each name: all must come to the
+// rcode given.
+func expectExistence(t *testing.T, k *Kubezone, rcodes map[string]string) {
+	t.Helper()
+	for name, rcode := range rcodes {
+		for _, qtype := range []string{"A", "AAAA", "SRV", "TXT", "MX", "PTR", "NS", "SOA", "CNAME", "DS", "HTTPS", "CAA", "NAPTR", "ANY"} {
 			r := new(dns.Msg)
 			r.SetQuestion(name, typeOf(t, qtype))
 			m := exchange(t, k, r)
@@ -635,33 +646,7 @@ func TestNoOPTUnasked(t *testing.T) {
 func TestTransferEqualsQueries(t *testing.T) {
 	k := start(t, "pods verified")
 	for _, zone := range []string{"cluster.local.", "in-addr.arpa.", "ip6.arpa."} {
-		ch, err := k.Transfer(zone, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var rrsets [][]dns.RR
-		for rrset := range ch {
-			rrsets = append(rrsets, rrset)
-		}
-		first, last := rrsets[0][0], rrsets[len(rrsets)-1][0]
-		if first.Header().Rrtype != dns.TypeSOA || !dns.IsDuplicate(first, last) {
-			t.Errorf("%s: begins with %v and ends with %v; want the SOA", zone, first, last)
-		}
-		seen := map[string]bool{}
-		for _, rrset := range rrsets[1 : len(rrsets)-1] {
-			h := rrset[0].Header()
-			if key := h.Name + dns.TypeToString[h.Rrtype]; seen[key] {
-				t.Errorf("%s: %s comes twice", zone, key)
-			} else {
-				seen[key] = true
-			}
-			r := new(dns.Msg).SetQuestion(h.Name, h.Rrtype)
-			r.RecursionDesired = false
-			m := exchange(t, k, r)
-			if !sameSet(m.Answer, rrset) {
-				t.Errorf("%s: transferred %v; answered %v", zone, rrset, m.Answer)
-			}
-		}
+		seen := expectTransfer(t, k, zone)
 		for _, want := range map[string][]string{
 			"cluster.local.": {"web.prod.svc.cluster.local.A", "db.prod.svc.cluster.local.SRV", "_pg._tcp.db.prod.svc.cluster.local.SRV", "db-0.db.prod.svc.cluster.local.A", "ext.prod.svc.cluster.local.CNAME", "dns-version.cluster.local.TXT", "10-244-9-9.prod.pod.cluster.local.A", "cluster.local.NS"},
 			"in-addr.arpa.":  {"10.1.244.10.in-addr.arpa.PTR", "10.0.96.10.in-addr.arpa.PTR"},
@@ -672,6 +657,40 @@ func TestTransferEqualsQueries(t *testing.T) {
 			}
 		}
 	}
+}
+
+// expectTransfer compares a transfer of the zone with what queries are answered,
+// and returns the names that it held, each with its type.
+func expectTransfer(t *testing.T, k *Kubezone, zone string) map[string]bool {
+	t.Helper()
+	ch, err := k.Transfer(zone, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rrsets [][]dns.RR
+	for rrset := range ch {
+		rrsets = append(rrsets, rrset)
+	}
+	first, last := rrsets[0][0], rrsets[len(rrsets)-1][0]
+	if first.Header().Rrtype != dns.TypeSOA || !dns.IsDuplicate(first, last) {
+		t.Errorf("%s: begins with %v and ends with %v; want the SOA", zone, first, last)
+	}
+	seen := map[string]bool{}
+	for _, rrset := range rrsets[1 : len(rrsets)-1] {
+		h := rrset[0].Header()
+		if key := h.Name + dns.TypeToString[h.Rrtype]; seen[key] {
+			t.Errorf("%s: %s comes twice", zone, key)
+		} else {
+			seen[key] = true
+		}
+		r := new(dns.Msg).SetQuestion(h.Name, h.Rrtype)
+		r.RecursionDesired = false
+		m := exchange(t, k, r)
+		if !sameSet(m.Answer, rrset) {
+			t.Errorf("%s: transferred %v; answered %v", zone, rrset, m.Answer)
+		}
+	}
+	return seen
 }
 
 func sameSet(a, b []dns.RR) bool {
