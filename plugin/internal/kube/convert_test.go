@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 )
@@ -18,26 +19,15 @@ func (c converter) text(o runtime.Object, f *faults) string {
 	var b strings.Builder
 	switch o := o.(type) {
 	case *corev1.Service:
-		s := c.service(o, f)
-		if s == nil {
-			return ""
-		}
-		fmt.Fprintf(&b, "%s@%d %s%v%s", keyText(s.ObjectKey), s.ResourceVersion,
-			map[index.ServiceType]string{index.ClusterIP: "", index.Headless: "headless", index.ExternalName: "alias of "}[s.Type], s.ClusterIPs, s.ExternalName)
-		writePorts(&b, s.Ports)
-		if s.External != nil {
-			fmt.Fprintf(&b, " from outside %v%v", s.External.Addrs, s.External.Hosts)
-		}
+		writeService(&b, c.service(o, f))
+	case *mcs.ServiceImport:
+		writeService(&b, c.serviceImport(o, f))
 	case *discoveryv1.EndpointSlice:
-		s := c.slice(o, f)
-		if s == nil {
-			return ""
+		if o.Labels[mcs.LabelServiceName] != "" {
+			writeSlice(&b, c.importedSlice(o, f))
+		} else {
+			writeSlice(&b, c.slice(o, f))
 		}
-		fmt.Fprintf(&b, "%s@%d of %s", keyText(s.ObjectKey), s.ResourceVersion, s.Service)
-		for i := range s.Len() {
-			fmt.Fprintf(&b, " %s=%s", s.Label(i), s.Addr(i))
-		}
-		writePorts(&b, s.Ports)
 	case *corev1.Pod:
 		p := c.pod(o, f)
 		if p == nil {
@@ -55,6 +45,32 @@ func (c converter) text(o runtime.Object, f *faults) string {
 		fmt.Fprintf(&b, "%s@%d", n.Name, n.ResourceVersion)
 	}
 	return b.String()
+}
+
+func writeService(b *strings.Builder, s *index.Service) {
+	if s == nil {
+		return
+	}
+	fmt.Fprintf(b, "%s@%d %s%v%s", keyText(s.ObjectKey), s.ResourceVersion,
+		map[index.ServiceType]string{index.ClusterIP: "", index.Headless: "headless", index.ExternalName: "alias of "}[s.Type], s.ClusterIPs, s.ExternalName)
+	writePorts(b, s.Ports)
+	if s.External != nil {
+		fmt.Fprintf(b, " from outside %v%v", s.External.Addrs, s.External.Hosts)
+	}
+}
+
+func writeSlice(b *strings.Builder, s *index.Slice) {
+	if s == nil {
+		return
+	}
+	fmt.Fprintf(b, "%s@%d of %s", keyText(s.ObjectKey), s.ResourceVersion, s.Service)
+	if s.Cluster != "" {
+		fmt.Fprintf(b, " in %s", s.Cluster)
+	}
+	for i := range s.Len() {
+		fmt.Fprintf(b, " %s=%s", s.Label(i), s.Addr(i))
+	}
+	writePorts(b, s.Ports)
 }
 
 func writePorts(b *strings.Builder, ports []index.Port) {
@@ -143,6 +159,30 @@ func TestConvert(t *testing.T) {
 		{"pod name of two labels", everything, slice(`IPv4`, `null`, `{addresses: [10.0.0.1], targetRef: {kind: Pod, name: web.1}}`), "prod/x-1@7 of x =10.0.0.1", nil},
 		{"target that is no pod", everything, slice(`IPv4`, `null`, `{addresses: [10.0.0.1], targetRef: {kind: Node, name: web-1}}`), "prod/x-1@7 of x =10.0.0.1", nil},
 
+		// ServiceImports
+		{"ClusterSet IP", Config{}, serviceImport(`type: ClusterSetIP, ips: [10.0.0.1], ports: [{name: HTTP, port: 80}]`), "prod/x@7 [10.0.0.1] http:80/tcp", nil},
+		{"ClusterSet IP, dual stack", Config{}, serviceImport(`type: ClusterSetIP, ips: [10.0.0.1, "fd00::1"]`), "prod/x@7 [10.0.0.1 fd00::1]", nil},
+		{"ClusterSet IP, none yet", Config{}, serviceImport(`type: ClusterSetIP`), "", nil},
+		{"ClusterSet IP, bad", Config{}, serviceImport(`type: ClusterSetIP, ips: [010.0.0.1]`), "", []reason{badClusterIP}},
+		{"ClusterSet IP, one bad of two", Config{}, serviceImport(`type: ClusterSetIP, ips: [10.0.0.1, x], ports: [{port: 0}]`), "prod/x@7 [10.0.0.1]", []reason{badPort, badClusterIP}},
+		{"headless import", Config{}, serviceImport(`type: Headless, ips: [10.0.0.1]`), "prod/x@7 headless[]", nil},
+		{"headless import of the older version", Config{}, strings.ReplaceAll(serviceImport(`type: Headless, ports: [{name: a, port: 1, protocol: UDP}]`), "v1beta1", "v1alpha1"), "prod/x@7 headless[] a:1/udp", nil},
+		{"import of no known type", Config{}, serviceImport(`type: SuperclusterIP, ips: [10.0.0.1]`), "", []reason{badType}},
+		{"import without type", Config{}, serviceImport(`ips: [10.0.0.1]`), "", []reason{badType}},
+		{"import, name with a dot", Config{}, strings.ReplaceAll(serviceImport(`type: Headless`), "name: x", "name: x.y"), "", []reason{badName}},
+		{"import of a namespace that is not shown", Config{Namespaces: []string{"dev"}}, serviceImport(`type: ""`), "", nil},
+
+		// EndpointSlices of ServiceImports
+		{"imported slice", Config{}, importedSlice("east", `{addresses: [10.0.0.2]}, {addresses: [10.0.0.1], hostname: A}`), "prod/x-1@7 of x in east a.east=10.0.0.1 10-0-0-2.east=10.0.0.2", nil},
+		{"cluster ID of two labels", Config{}, importedSlice("west.eu", `{addresses: [10.0.0.1], hostname: a}`), "prod/x-1@7 of x in west.eu a.west.eu=10.0.0.1", nil},
+		{"cluster ID in capitals", Config{}, importedSlice("East", `{addresses: [10.0.0.1], hostname: a}`), "prod/x-1@7 of x in east a.east=10.0.0.1", nil},
+		{"cluster ID of three labels", Config{}, importedSlice("a.b.c", `{addresses: [10.0.0.1]}`), "", []reason{badCluster}},
+		{"cluster ID with an underscore", Config{}, importedSlice("a_b", `{addresses: [10.0.0.1]}`), "", []reason{badCluster}},
+		{"no cluster ID", Config{}, strings.ReplaceAll(importedSlice("east", `{addresses: [10.0.0.1]}`), "source-cluster", "other"), "", []reason{badCluster}},
+		{"imported slice, not ready", Config{}, importedSlice("east", `{addresses: [10.0.0.1], conditions: {ready: false}}`), "prod/x-1@7 of x in east", nil},
+		{"imported slice, pod name", everything, importedSlice("east", `{addresses: [10.0.0.1], targetRef: {kind: Pod, name: web-1}}`), "prod/x-1@7 of x in east web-1.east=10.0.0.1", nil},
+		{"imported slice of a namespace that is not shown", Config{Namespaces: []string{"dev"}}, importedSlice("", `{addresses: [x]}`), "", nil},
+
 		// Pods
 		{"pod", Config{}, pod(`phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}, {ip: "fd00::1"}]`), "prod/x@7 [10.0.0.1 fd00::1] map[]", nil},
 		{"podIP alone", Config{}, pod(`phase: Running, podIP: 10.0.0.1`), "prod/x@7 [10.0.0.1] map[]", nil},
@@ -193,6 +233,15 @@ func ingress(service, list string) string {
 func slice(family, ports, endpoints string) string {
 	return fmt.Sprintf(`{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: x-1, namespace: prod, resourceVersion: "7", labels: {kubernetes.io/service-name: x}}, addressType: %s, ports: %s, endpoints: [%s]}`,
 		family, ports, endpoints)
+}
+
+func serviceImport(spec string) string {
+	return fmt.Sprintf(`{apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: {name: x, namespace: prod, resourceVersion: "7"}, spec: {%s}}`, spec)
+}
+
+func importedSlice(cluster, endpoints string) string {
+	return fmt.Sprintf(`{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: x-1, namespace: prod, resourceVersion: "7", labels: {multicluster.kubernetes.io/service-name: x, multicluster.kubernetes.io/source-cluster: %q}}, addressType: IPv4, endpoints: [%s]}`,
+		cluster, endpoints)
 }
 
 func pod(status string) string {

@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
+	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 )
 
 // An apiServer speaks as much of the Kubernetes API over TLS and HTTP/2 as a
@@ -44,6 +45,7 @@ type apiServer struct {
 	cut      chan struct{}                                   // closed when watches are cut
 	refuse   map[string]func(r *http.Request) *metav1.Status // by resource
 	requests []request
+	imports  []string // the versions of ServiceImports, the preferred first
 }
 
 type apiEvent struct {
@@ -56,6 +58,7 @@ type request struct {
 	resource string
 	query    url.Values
 	at       time.Time
+	path     string
 }
 
 func (r request) isWatch() bool { return r.query.Get("watch") != "" }
@@ -147,6 +150,8 @@ func resourceOf(o runtime.Object) string {
 		return "namespaces"
 	case *discoveryv1.EndpointSlice:
 		return "endpointslices"
+	case *mcs.ServiceImport:
+		return "serviceimports"
 	}
 	panic(fmt.Sprintf("%T", o))
 }
@@ -242,7 +247,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	resource := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	query := r.URL.Query()
 	a.mu.Lock()
-	a.requests = append(a.requests, request{resource, query, time.Now()})
+	a.requests = append(a.requests, request{resource, query, time.Now(), r.URL.Path})
 	refuse := a.refuse[resource]
 	a.mu.Unlock()
 	if refuse != nil {
@@ -252,6 +257,10 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
+	case resource == mcs.GroupName:
+		a.importGroup(w)
+	case resource == "serviceimports" && !a.servesImports(r.URL.Path):
+		a.fail(w, noImports)
 	case query.Get("watch") == "":
 		a.list(w, resource, query)
 	case query.Get("sendInitialEvents") != "" && !a.streaming:
@@ -269,6 +278,49 @@ func (a *apiServer) fail(w http.ResponseWriter, st *metav1.Status) {
 	st.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 	w.WriteHeader(int(st.Code))
 	_ = a.serializer(runtime.ContentTypeJSON).Serializer.Encode(st, w)
+}
+
+// mediaOf is JSON for a custom resource, whatever else is spoken.
+func (a *apiServer) mediaOf(resource string) string {
+	if resource == "serviceimports" {
+		return runtime.ContentTypeJSON
+	}
+	return a.media
+}
+
+// install makes the API server serve ServiceImports in these versions; with none
+// it does not know the group.
+func (a *apiServer) install(versions ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.imports = versions
+}
+
+func (a *apiServer) servesImports(path string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Contains(a.imports, strings.Split(path, "/")[3]) // /apis/GROUP/VERSION/serviceimports
+}
+
+var noImports = status(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
+
+// importGroup tells the versions of ServiceImports.
+func (a *apiServer) importGroup(w http.ResponseWriter) {
+	a.mu.Lock()
+	versions := a.imports
+	a.mu.Unlock()
+	if len(versions) == 0 {
+		a.fail(w, noImports)
+		return
+	}
+	group := &metav1.APIGroup{TypeMeta: typeMeta("v1", "APIGroup"), Name: mcs.GroupName}
+	for _, v := range versions {
+		group.Versions = append(group.Versions, metav1.GroupVersionForDiscovery{GroupVersion: mcs.GroupName + "/" + v, Version: v})
+	}
+	w.Header().Set("Content-Type", runtime.ContentTypeJSON)
+	if err := a.serializer(runtime.ContentTypeJSON).Serializer.Encode(group, w); err != nil {
+		panic(err)
+	}
 }
 
 func (a *apiServer) serializer(media string) runtime.SerializerInfo {
@@ -323,8 +375,8 @@ func (a *apiServer) list(w http.ResponseWriter, resource string, query url.Value
 	if to < len(all) {
 		m.Continue = strconv.Itoa(to)
 	}
-	info := a.serializer(a.media)
-	w.Header().Set("Content-Type", a.media)
+	info := a.serializer(a.mediaOf(resource))
+	w.Header().Set("Content-Type", info.MediaType)
 	if err := info.Serializer.Encode(listOf(resource, m, all[from:to]), w); err != nil {
 		panic(err)
 	}
@@ -336,6 +388,7 @@ func listOf(resource string, m metav1.ListMeta, objects []runtime.Object) runtim
 		"pods":           &corev1.PodList{TypeMeta: typeMeta("v1", "PodList"), ListMeta: m},
 		"namespaces":     &corev1.NamespaceList{TypeMeta: typeMeta("v1", "NamespaceList"), ListMeta: m},
 		"endpointslices": &discoveryv1.EndpointSliceList{TypeMeta: typeMeta("discovery.k8s.io/v1", "EndpointSliceList"), ListMeta: m},
+		"serviceimports": &mcs.ServiceImportList{TypeMeta: typeMeta("multicluster.x-k8s.io/v1beta1", "ServiceImportList"), ListMeta: m},
 	}
 	list := lists[resource]
 	if err := meta.SetList(list, objects); err != nil {
@@ -368,9 +421,9 @@ func (a *apiServer) watch(w http.ResponseWriter, r *http.Request, resource strin
 	}
 	a.mu.Unlock()
 
-	w.Header().Set("Content-Type", a.media+";stream=watch")
+	w.Header().Set("Content-Type", a.mediaOf(resource)+";stream=watch")
 	w.WriteHeader(http.StatusOK)
-	stream := a.newStream(w)
+	stream := a.newStream(w, a.mediaOf(resource))
 	for _, e := range first {
 		stream.send(e)
 	}
@@ -409,6 +462,7 @@ func bookmark(resource string, version uint64) runtime.Object {
 		"pods":           &corev1.Pod{TypeMeta: typeMeta("v1", "Pod"), ObjectMeta: m},
 		"namespaces":     &corev1.Namespace{TypeMeta: typeMeta("v1", "Namespace"), ObjectMeta: m},
 		"endpointslices": &discoveryv1.EndpointSlice{TypeMeta: typeMeta("discovery.k8s.io/v1", "EndpointSlice"), ObjectMeta: m},
+		"serviceimports": &mcs.ServiceImport{TypeMeta: typeMeta("multicluster.x-k8s.io/v1beta1", "ServiceImport"), ObjectMeta: m},
 	}[resource]
 }
 
@@ -419,8 +473,8 @@ type stream struct {
 	flush  http.Flusher
 }
 
-func (a *apiServer) newStream(w http.ResponseWriter) *stream {
-	info := a.serializer(a.media)
+func (a *apiServer) newStream(w http.ResponseWriter, media string) *stream {
+	info := a.serializer(media)
 	s := &stream{info: info, frames: info.StreamSerializer.Framer.NewFrameWriter(w), flush: w.(http.Flusher)}
 	s.flush.Flush()
 	return s
