@@ -25,22 +25,26 @@ import (
 	"k8s.io/client-go/restmapper"
 )
 
-// mapper finds the resource of a kind; it asks the API server once.
+// mapper finds the resource of a kind; it asks the API server about those that it does not know yet.
 type mapper struct {
-	once   sync.Once
+	mu     sync.Mutex // guards mapper
 	mapper meta.RESTMapper
-	err    error
 }
 
 func (m *mapper) resource(c *Cluster, object *unstructured.Unstructured) (*meta.RESTMapping, error) {
-	m.once.Do(func() {
-		groups, err := restmapper.GetAPIGroupResources(c.Client.Discovery())
-		m.mapper, m.err = restmapper.NewDiscoveryRESTMapper(groups), err
-	})
-	if m.err != nil {
-		return nil, m.err
-	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	kind := object.GroupVersionKind()
+	if m.mapper != nil {
+		if mapping, err := m.mapper.RESTMapping(kind.GroupKind(), kind.Version); !meta.IsNoMatchError(err) {
+			return mapping, err
+		}
+	}
+	groups, err := restmapper.GetAPIGroupResources(c.Client.Discovery())
+	if err != nil {
+		return nil, err
+	}
+	m.mapper = restmapper.NewDiscoveryRESTMapper(groups)
 	return m.mapper.RESTMapping(kind.GroupKind(), kind.Version)
 }
 
