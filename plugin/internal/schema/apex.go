@@ -3,6 +3,7 @@ package schema
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/miekg/dns"
@@ -57,7 +58,7 @@ func (s *Schema) AnswerApex(qname string, qtype uint16) Answer {
 // has the name servers of the primary zone.
 func (s *Schema) ns(zone string) Answer {
 	names := zone
-	if IsReverse(zone) {
+	if IsReverse(strings.ToLower(zone)) { // the zone is as asked
 		names = s.PrimaryZone
 	}
 	a := Answer{}
