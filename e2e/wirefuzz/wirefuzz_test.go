@@ -59,7 +59,11 @@ var servers = []struct {
 				pods verified
 				zonal
 			}
-			cache
+			cache {
+				# Few, so that it is full before the memory is first measured.
+				success 1024
+				denial 1024
+			}
 			loadbalance
 		}`},
 	{"root", dns.RcodeServerFailure, `
