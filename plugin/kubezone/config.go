@@ -73,6 +73,7 @@ type config struct {
 	externalNameRcode respond.AliasCode
 	startupTimeout    time.Duration
 	snapshot          kube.Snapshot // no file by default
+	noBrake           bool
 
 	at corefile.Place // where the directive stands
 
@@ -154,6 +155,8 @@ var options = []option{
 		corefile.Word("reason", respond.ExplainReason), corefile.Word("off", respond.ExplainOff))},
 	{Name: "snapshot", Usage: "FILE [INTERVAL]", Min: 1, Max: 2, Set: setSnapshot},
 	{Name: "max_stale", Usage: "DURATION", Min: 1, Max: 1, Set: setMaxStale},
+	{Name: "brake", Usage: "on|off", Min: 1, Max: 1, Set: corefile.OneOf(func(c *config) *bool { return &c.noBrake },
+		corefile.Word("on", false), corefile.Word("off", true))},
 	{Name: "startup_timeout", Usage: "DURATION", Min: 1, Max: 1, Set: setStartupTimeout},
 }
 
@@ -305,7 +308,7 @@ func checkZones(p *parser) error {
 // kubeconfig, then endpoint, then in-cluster. It never had manifests, so there
 // is no habit to respect: these exclude any API server.
 func checkSource(p *parser) error {
-	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "snapshot", "max_stale"} {
+	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "snapshot", "max_stale", "brake"} {
 		if p.Has("manifests") && p.Has(name) {
 			return p.At(name).Errorf("%s: not together with manifests at %s, which needs no API server", name, p.At("manifests"))
 		}

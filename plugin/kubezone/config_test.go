@@ -229,6 +229,14 @@ var optionCases = []optionCase{
 	{option: "max_stale", kind: "bad", block: "snapshot /var/dns\nmax_stale 0s", err: `3: max_stale "0s": want a duration of more than 0, such as 24h`},
 	{option: "max_stale", kind: "bad", block: "max_stale 1h", err: `2: max_stale: only together with snapshot, whose age it limits`},
 
+	{option: "brake", kind: "good", block: "brake on", want: func(c *config) { c.noBrake = false }},
+	{option: "brake", kind: "good", block: "brake off", want: func(c *config) { c.noBrake = true }},
+	{option: "brake", kind: "missing", block: "brake", err: `2: brake: missing argument after "brake"; want "brake on|off"`},
+	{option: "brake", kind: "surplus", block: "brake on off", err: `2: brake: surplus argument "off"; want "brake on|off"`},
+	{option: "brake", kind: "repeated", block: "brake on\nbrake on", err: `3: brake: given twice, first at Testfile:2; want it once, as "brake on|off"`},
+	{option: "brake", kind: "bad", block: "brake 60s", err: `2: brake "60s": want on or off`},
+	{option: "brake", kind: "bad", block: "manifests m\nbrake on", err: `3: brake: not together with manifests at Testfile:2, which needs no API server`},
+
 	{option: "startup_timeout", kind: "good", block: "startup_timeout 1m30s", want: func(c *config) { c.startupTimeout = 90 * time.Second }},
 	{option: "startup_timeout", kind: "good", block: "startup_timeout 0", want: func(c *config) { c.startupTimeout = 0 }},
 	{option: "startup_timeout", kind: "missing", block: "startup_timeout", err: `2: startup_timeout: missing argument after "startup_timeout"; want "startup_timeout DURATION"`},
@@ -294,7 +302,7 @@ func TestParseCountsCases(t *testing.T) {
 	}
 }
 
-const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, endpoint, endpoint_pod_names, explain, " +
+const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, brake, endpoint, endpoint_pod_names, explain, " +
 	"externalname_rcode, fallthrough, ignore, kubeconfig, labels, manifests, max_stale, multicluster, namespace_labels, namespaces, " +
 	"negative_ttl, noendpoints, pods, ptr, snapshot, startup_timeout, tls, ttl, zonal"
 

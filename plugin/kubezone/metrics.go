@@ -63,7 +63,7 @@ var (
 )
 
 var (
-	ownMetrics   = []prometheus.Collector{programmingDuration, namesTooLong, snapshotErrors, outcomes, kindsCollector{}}
+	ownMetrics   = []prometheus.Collector{programmingDuration, namesTooLong, snapshotErrors, outcomes, kindsCollector{}, statesCollector{}}
 	stockMetrics = []prometheus.Collector{stockProgrammingDuration, stockRequestDuration, stockRateLimiterDuration, stockRequests}
 )
 
@@ -181,11 +181,7 @@ func (kindsCollector) Collect(ch chan<- prometheus.Metric) {
 		send := func(desc *prometheus.Desc, t prometheus.ValueType, value float64) {
 			ch <- prometheus.MustNewConstMetric(desc, t, value, kind)
 		}
-		synced := 0.0
-		if st.Synced {
-			synced = 1
-		}
-		send(syncedDesc, prometheus.GaugeValue, synced)
+		send(syncedDesc, prometheus.GaugeValue, oneIf(st.Synced))
 		send(objectsDesc, prometheus.GaugeValue, float64(st.Objects))
 		send(relistsDesc, prometheus.CounterValue, float64(st.Relists))
 		send(skippedDesc, prometheus.CounterValue, float64(st.Skipped))
@@ -206,6 +202,7 @@ func mergeKinds(all []kube.KindStatus) map[string]kube.KindStatus {
 			continue
 		}
 		m.Synced = m.Synced && st.Synced
+		m.Braked = m.Braked || st.Braked
 		m.Objects += st.Objects
 		m.Relists += st.Relists
 		m.Skipped += st.Skipped
@@ -215,4 +212,26 @@ func mergeKinds(all []kube.KindStatus) map[string]kube.KindStatus {
 		merged[st.Name()] = m
 	}
 	return merged
+}
+
+// A statesCollector tells how far what is held can be relied on.
+type statesCollector struct{}
+
+var brakeDesc = describeMetric("brake_engaged", "Whether a list that would take most of a kind away is held back, 1, or not, 0.", "kind")
+
+// Describe implements prometheus.Collector.
+func (statesCollector) Describe(ch chan<- *prometheus.Desc) { ch <- brakeDesc }
+
+// Collect implements prometheus.Collector.
+func (statesCollector) Collect(ch chan<- prometheus.Metric) {
+	for kind, st := range mergeKinds(kindStatuses()) {
+		ch <- prometheus.MustNewConstMetric(brakeDesc, prometheus.GaugeValue, oneIf(st.Braked), kind)
+	}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -181,6 +181,18 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+func TestStates(t *testing.T) {
+	fakeStatuses(t, kube.KindStatus{Kind: index.Services}, kube.KindStatus{Kind: index.Services, Braked: true},
+		kube.KindStatus{Kind: index.Pods})
+	want := map[string]float64{
+		`coredns_kubezone_brake_engaged{kind="services"}`: 1,
+		`coredns_kubezone_brake_engaged{kind="pods"}`:     0,
+	}
+	if got := collect(t, statesCollector{}); !maps.Equal(got, want) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+}
+
 // TestProgrammed checks that what package kube observes reaches both names.
 func TestProgrammed(t *testing.T) {
 	names := []string{

@@ -158,6 +158,7 @@ func (cfg config) kube() kube.Config {
 		Imports:         len(cfg.multicluster) > 0,
 		PodNames:        cfg.endpointPodNames,
 		Snapshot:        cfg.snapshot,
+		NoBrake:         cfg.noBrake,
 	}
 }
 

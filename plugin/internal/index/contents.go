@@ -145,3 +145,36 @@ func pointers[T any](list []T) []*T {
 	}
 	return p
 }
+
+// Versions are the resource versions of the objects of a kind, hidden ones
+// included. It holds up writers, not readers.
+func (x *Index) Versions(k Kind) map[ObjectKey]uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	versions := make(map[ObjectKey]uint64, x.Count(k))
+	switch k {
+	case Services:
+		x.services.Range(func(key ObjectKey, e *entry) bool {
+			if e.service != nil {
+				versions[key] = e.service.ResourceVersion
+			}
+			return true
+		})
+	case EndpointSlices:
+		for key, s := range x.slicesByKey {
+			versions[key] = s.ResourceVersion
+		}
+	case Namespaces:
+		x.namespaces.Range(func(name string, n namespace) bool {
+			if n.object != nil {
+				versions[ObjectKey{Name: name}] = n.object.ResourceVersion
+			}
+			return true
+		})
+	case Pods:
+		for key, p := range x.podsByKey {
+			versions[key] = p.ResourceVersion
+		}
+	}
+	return versions
+}

@@ -107,7 +107,7 @@ func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
 	conv := converter{config: cl.config, labels: selector}
 	x := s.indexOf(k)
 	latency := programming{index: x, selective: selector != nil}
-	lw := &listWatch{client: to.core, kind: k, report: s.report(k), pace: new(pace), pageSize: pageSize}
+	lw := &listWatch{client: to.core, kind: k, index: x, noBrake: cl.config.NoBrake, report: s.report(k), pace: new(pace), pageSize: pageSize}
 	switch k {
 	case serviceImports:
 		lw.group, lw.optional = mcs.GroupName, true

@@ -18,18 +18,21 @@ type feed struct {
 	// seek, if there is one, finds what a round follows. It takes its time, and
 	// is false if there is nothing to follow.
 	seek func(context.Context) bool
+	// close ends what the reflector's store began.
+	close func()
 }
 
 func newFeed[O interface {
 	metav1.Object
 	runtime.Object
 }, T any](lw *listWatch, object O, list runtime.Object, t *table[O, T]) *feed {
-	t.report, t.pace = lw.report, lw.pace
+	t.index, t.noBrake, t.report, t.pace = lw.index, lw.noBrake, lw.report, lw.pace
 	lw.newList = list.DeepCopyObject
 	lw.slim = func(o runtime.Object) runtime.Object { return t.slim(o.(O)) }
 	logger := logr.New(debugSink{})
 	return &feed{
 		listWatch: lw,
+		close:     t.close,
 		reflector: cache.NewReflectorWithOptions(lw, object, t, cache.ReflectorOptions{
 			Name:    lw.kind.String(),
 			Logger:  &logger,
@@ -52,6 +55,7 @@ func (f *feed) run(ctx context.Context) {
 	}
 	f.listWatch.listing.Lock()
 	defer f.listWatch.listing.Unlock()
+	f.close()
 }
 
 // A patientClock lets no watch look short. A reflector takes one that ends

@@ -56,6 +56,7 @@ type Config struct {
 	External      bool // index.Service.External
 
 	Snapshot Snapshot // not with Manifests
+	NoBrake  bool     // a list that takes most of a kind away is obeyed at once
 }
 
 // kinds are the kinds of object that the Config asks for.
@@ -238,9 +239,19 @@ func (s *Store) Complete() bool {
 	return true
 }
 
-// Stale tells whether what is held may be out of date: it is from a snapshot, or
-// the API server does not answer.
-func (s *Store) Stale() bool { return !s.Synced() || (s.reach != nil && s.reach.gone.Load()) }
+// Stale tells whether what is held may be out of date: it is from a snapshot, the
+// API server does not answer, or what it says is held back.
+func (s *Store) Stale() bool {
+	if !s.Synced() || (s.reach != nil && s.reach.gone.Load()) {
+		return true
+	}
+	for _, r := range s.reports {
+		if r.braked.Load() {
+			return true
+		}
+	}
+	return false
+}
 
 // WaitSynced returns once Synced is true, or with the error of ctx once that is
 // done. It does not return early when the Store is closed.
@@ -279,6 +290,10 @@ type KindStatus struct {
 	LastEvent time.Time // of a list, an event or a bookmark, or when manifests were last taken over; zero before the first
 	Relists   int       // complete lists or readings after the first
 	Objects   int       // held now, hidden ones included
+
+	// Braked tells that a list is held back, because it would take most of the
+	// objects away.
+	Braked bool
 
 	// Skipped counts what was left out because it was not valid, an object or
 	// a part of it. It counts once what stays as it is, and never falls.

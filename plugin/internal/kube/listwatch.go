@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
+
+	"github.com/kubezone/kubezone/plugin/internal/index"
 )
 
 var errBroken = errors.New("connection broken")
@@ -27,6 +29,8 @@ var errBroken = errors.New("connection broken")
 type listWatch struct {
 	client    rest.Interface
 	kind      kind
+	index     *index.Index
+	noBrake   bool
 	optional  bool   // the API server may lack the resource: the feed is told then
 	group     string // of the API, for messages
 	selectors metav1.ListOptions

@@ -3,6 +3,7 @@ package kube
 import (
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
@@ -27,6 +28,7 @@ func (c *countdown) down() {
 type report struct {
 	kind   kind
 	unheld *countdown
+	braked atomic.Bool // a list is held back; queries read it
 
 	mu        sync.Mutex // guards the rest
 	settled   bool       // unheld was told
@@ -188,6 +190,7 @@ func (r *report) status() KindStatus {
 		SkippedBy: maps.Clone(r.skipped),
 		Refused:   r.refused,
 		LastError: r.trouble,
+		Braked:    r.braked.Load(),
 	}
 	for _, n := range r.skipped {
 		st.Skipped += n

@@ -70,7 +70,7 @@ type snapshotContents struct {
 }
 
 func newSnapshotFile(c Snapshot, id identity) *snapshotFile {
-	id.config.Snapshot = Snapshot{}
+	id.config.Snapshot, id.config.NoBrake = Snapshot{}, false // what is kept does not depend on them
 	text := fmt.Sprintf("%+v %x", id.config, id.credentials)
 	return &snapshotFile{Snapshot: c, identity: sha256.Sum256([]byte(text))}
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -15,6 +16,7 @@ import (
 // held as T. It is the store of a reflector, which calls it from one goroutine
 // at a time, and keeps no objects itself.
 type table[O metav1.Object, T any] struct {
+	index   *index.Index
 	report  *report
 	pace    *pace
 	convert func(O, *faults) *T
@@ -26,6 +28,11 @@ type table[O metav1.Object, T any] struct {
 	// added and changed are told of an object once the Index holds it, unless
 	// it came with a list. They may be nil.
 	added, changed func(O)
+
+	noBrake bool
+
+	mu      sync.Mutex  // guards the rest, and orders changes of the Index
+	braking *braking[T] // nil while no list is held back
 }
 
 var _ cache.TransformingStore = (*table[metav1.Object, int])(nil)
@@ -33,7 +40,9 @@ var _ cache.ReflectorBookmarkStore = (*table[metav1.Object, int])(nil)
 
 // An item carries a T through a reflector, which wants a runtime.Object.
 type item[T any] struct {
-	object *T // nil for an object that the DNS has no use for
+	key     index.ObjectKey
+	version uint64
+	object  *T // nil for an object that the DNS has no use for
 }
 
 func (*item[T]) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
@@ -60,7 +69,7 @@ func (t *table[O, T]) slim(o O) *item[T] {
 	if object != nil {
 		object = t.same(object)
 	}
-	return &item[T]{object}
+	return &item[T]{objectKey(o), resourceVersion(o.GetResourceVersion()), object}
 }
 
 func (t *table[O, T]) checked(o O) *T {
@@ -81,11 +90,7 @@ func (t *table[O, T]) put(o any, added func(O)) error {
 	if !ok {
 		return fmt.Errorf("event with an object of type %T for %s", o, t.report.kind)
 	}
-	if slim := t.checked(object); slim != nil {
-		t.set(slim)
-	} else {
-		t.remove(objectKey(object), resourceVersion(object.GetResourceVersion()))
-	}
+	t.take(&item[T]{objectKey(object), resourceVersion(object.GetResourceVersion()), t.checked(object)})
 	t.progress()
 	if added != nil {
 		added(object)
@@ -103,27 +108,62 @@ func (t *table[O, T]) Delete(o any) error {
 	if !ok {
 		return fmt.Errorf("deletion of an object of type %T from %s", o, t.report.kind)
 	}
-	t.remove(objectKey(object), resourceVersion(object.GetResourceVersion()))
+	t.take(&item[T]{objectKey(object), resourceVersion(object.GetResourceVersion()), nil})
 	t.report.forget(objectKey(object))
 	t.progress()
 	return nil
 }
 
+// take makes the Index hold what an event brought.
+func (t *table[O, T]) take(i *item[T]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.show(i)
+	if t.braking != nil {
+		t.braking.follow(i)
+		t.reconsider()
+	}
+}
+
+func (t *table[O, T]) show(i *item[T]) {
+	if i.object != nil {
+		t.set(i.object)
+	} else {
+		t.remove(i.key, i.version)
+	}
+}
+
 // Replace is called with the items of a complete list.
 func (t *table[O, T]) Replace(list []any, version string) error {
-	objects := make([]*T, 0, len(list))
-	for _, o := range list {
+	items := make([]*item[T], len(list))
+	for n, o := range list {
 		i, ok := o.(*item[T])
 		if !ok {
 			return fmt.Errorf("item of type %T in a list of %s", o, t.report.kind)
 		}
+		items[n] = i
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.holdBack(items, resourceVersion(version)) {
+		t.report.event()
+		return nil
+	}
+	t.obey(items, resourceVersion(version))
+	return nil
+}
+
+// obey makes the Index hold what a list says. The caller holds mu.
+func (t *table[O, T]) obey(items []*item[T], version uint64) {
+	objects := make([]*T, 0, len(items))
+	for _, i := range items {
 		if i.object != nil {
 			objects = append(objects, i.object)
 		}
 	}
-	t.replace(objects, resourceVersion(version))
+	t.letGo()
+	t.replace(objects, version)
 	t.report.listed()
-	return nil
 }
 
 // Bookmark is called when the API server says that all is still as it was. The
