@@ -120,6 +120,8 @@ var behaviour = []struct {
 		portless.prod.svc.cluster.local. SRV = NODATA
 		10-244-4-10.portless.prod.svc.cluster.local. A = 10.244.4.10
 		moving.prod.svc.cluster.local. A = 10.244.5.10, 10.244.5.11
+		resolver.prod.svc.cluster.local. SRV = 0 100 53 10-244-8-10.resolver.prod.svc.cluster.local. + 10.244.8.10
+		_dns-tcp._tcp.resolver.prod.svc.cluster.local. SRV = 0 100 53 10-244-8-10.resolver.prod.svc.cluster.local. + 10.244.8.10
 		moving.prod.svc.cluster.local. SRV = 0 50 80 10-244-5-10.moving.prod.svc.cluster.local., 0 50 80 10-244-5-11.moving.prod.svc.cluster.local. + 10.244.5.10, 10.244.5.11
 		alpha.prod.svc.cluster.local. A = 10.244.1.10
 	`},

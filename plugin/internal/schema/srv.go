@@ -2,6 +2,7 @@ package schema
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/miekg/dns"
@@ -14,10 +15,12 @@ func (f portFilter) selects(p index.Port) bool {
 	return f.name == "" || (f.name == p.Name && f.protocol == p.Protocol)
 }
 
+// of are the numbers of the ports that are selected, each once: TCP and UDP may
+// share one.
 func (f portFilter) of(ports []index.Port) []uint16 {
 	var numbers []uint16
 	for _, p := range ports {
-		if f.selects(p) {
+		if f.selects(p) && !slices.Contains(numbers, p.Number) {
 			numbers = append(numbers, p.Number)
 		}
 	}
