@@ -1,8 +1,8 @@
 # The commands of this repository; `make help` lists them. CI runs `make test`.
 
-GO       ?= go
-BIN      := bin/coredns
-FUZZTIME ?= 20s
+GO  ?= go
+BIN := bin/coredns
+T   ?= 1m
 
 # The flags of the shipped binary. They are everybody's, so that a package that the binary, the tests and the linters
 # share is compiled once. The race detector alone needs cgo.
@@ -14,6 +14,9 @@ LDFLAGS := -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(COMMIT)
 # Every Go module here. The nested ones keep what they need out of the go.mod that users of the plugin inherit.
 MODULES := $(patsubst %/go.mod,%,$(shell find . -name go.mod))
 TOOL    := $(GO) tool -modfile=$(CURDIR)/build/tools/go.mod
+
+# The fuzz tests, each as FOLDER/NAME.
+FUZZTESTS := $(shell grep -rE '^func Fuzz' --include='*_test.go' plugin | sed 's|[^/]*:func \(Fuzz[A-Za-z0-9_]*\).*|\1|')
 
 # Run is the folder under corefile/ that `make run` serves. A KUBECONFIG in the environment alone does not count: the
 # demo is the default for those who have one too.
@@ -38,9 +41,10 @@ build: ## Build bin/coredns and print its size
 	@$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./build/coredns
 	@wc -c $(BIN) | awk '{printf "%s: %.1f MiB\n", $$2, $$1 / 1048576}'
 
-test: ## Run all tests: lint, unit, e2e
+test: ## Run all tests: lint, unit, fuzz, e2e
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory fuzz
 	@$(MAKE) --no-print-directory e2e
 
 unit: ## Run the tests that need no cluster, the plugin's with the race detector
@@ -64,17 +68,17 @@ lint: ## Check formatting, vet, staticcheck, go.mod, and known vulnerabilities w
 	cd e2e && $(TOOL) staticcheck ./...
 	@build/vulncheck.sh $(TOOL) govulncheck
 
-fuzz: ## Fuzz each fuzz test for FUZZTIME (20s)
-	@grep -rlE '^func Fuzz' --include='*_test.go' plugin | while read -r file; do \
-		for test in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/p' "$$file"); do \
-			echo "$$test in $$file"; \
-			$(GO) test -run '^$$' -fuzz "^$$test\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" || exit 1; \
-		done; \
-	done
+fuzz: ## Fuzz the plugin for T (1m), all fuzz tests side by side
+	@$(MAKE) --no-print-directory --jobs $(FUZZTESTS)
+
+.PHONY: $(FUZZTESTS)
+$(FUZZTESTS):
+	$(GO) test -run '^$$' -fuzz '^$(notdir $@)$$' -fuzztime $(T) ./$(dir $@)
 
 long: build ## Run what takes longer than `make test`: unit tests ten times, long fuzzing, e2e on the oldest Kubernetes
 	CGO_ENABLED=1 $(GO) test -race -count 10 -timeout 60m ./plugin/...
-	@$(MAKE) --no-print-directory fuzz FUZZTIME=5m
+	@$(MAKE) --no-print-directory fuzz T=5m
+	cd e2e && $(GO) test -count 1 -timeout 60m -v ./wirefuzz -for 30m
 	@build/need.sh ip:iproute2
 	cd e2e && KUBEZONE_CONTROLPLANE=$$(controlplane/build.sh oldest) && export KUBEZONE_CONTROLPLANE && \
 		$(GO) test -count 1 -timeout 60m -run '^(TestService|TestEnvironment|TestHeadless|TestPod|TestStatefulSet|TestSlice)' .
