@@ -203,6 +203,10 @@ func mergeKinds(all []kube.KindStatus) map[string]kube.KindStatus {
 		}
 		m.Synced = m.Synced && st.Synced
 		m.Braked = m.Braked || st.Braked
+		m.State = min(m.State, st.State)
+		if st.AsOf.Before(m.AsOf) {
+			m.AsOf = st.AsOf
+		}
 		m.Objects += st.Objects
 		m.Relists += st.Relists
 		m.Skipped += st.Skipped
@@ -217,15 +221,32 @@ func mergeKinds(all []kube.KindStatus) map[string]kube.KindStatus {
 // A statesCollector tells how far what is held can be relied on.
 type statesCollector struct{}
 
-var brakeDesc = describeMetric("brake_engaged", "Whether a list that would take most of a kind away is held back, 1, or not, 0.", "kind")
+var (
+	stateDesc = describeMetric("state", "1 for the state that a kind is in, 0 for the others; with several API servers, the worst.", "kind", "state")
+	ageDesc   = describeMetric("data_age_seconds", "Time since what is held of a kind was last known to be right; 0 while it is synced.", "kind")
+	brakeDesc = describeMetric("brake_engaged", "Whether a list that would take most of a kind away is held back, 1, or not, 0.", "kind")
+)
 
 // Describe implements prometheus.Collector.
-func (statesCollector) Describe(ch chan<- *prometheus.Desc) { ch <- brakeDesc }
+func (statesCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, desc := range []*prometheus.Desc{stateDesc, ageDesc, brakeDesc} {
+		ch <- desc
+	}
+}
 
 // Collect implements prometheus.Collector.
 func (statesCollector) Collect(ch chan<- prometheus.Metric) {
 	for kind, st := range mergeKinds(kindStatuses()) {
+		for _, state := range kube.States {
+			ch <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, oneIf(st.State == state), kind, state.String())
+		}
 		ch <- prometheus.MustNewConstMetric(brakeDesc, prometheus.GaugeValue, oneIf(st.Braked), kind)
+		switch {
+		case st.State == kube.Synced:
+			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, 0, kind)
+		case !st.AsOf.IsZero():
+			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, time.Since(st.AsOf).Seconds(), kind)
+		}
 	}
 }
 

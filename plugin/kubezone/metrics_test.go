@@ -44,7 +44,7 @@ func everyMetric(t *testing.T) *prometheus.Registry {
 	r := emptyRegistry(t)
 	r.MustRegister(ownMetrics...)
 	registerStockMetrics()
-	fakeStatuses(t, kube.KindStatus{Kind: index.Services, LastEvent: time.Now()})
+	fakeStatuses(t, kube.KindStatus{Kind: index.Services, LastEvent: time.Now(), State: kube.Synced})
 	countOutcome(schema.Success, schema.Found)
 	observeProgrammed("cluster_ip", time.Second)
 	observeRequest(stockRequestDuration, "GET", "api", time.Second)
@@ -182,13 +182,36 @@ func TestKinds(t *testing.T) {
 }
 
 func TestStates(t *testing.T) {
-	fakeStatuses(t, kube.KindStatus{Kind: index.Services}, kube.KindStatus{Kind: index.Services, Braked: true},
+	fakeStatuses(t,
+		kube.KindStatus{Kind: index.Services, State: kube.Synced, AsOf: time.Now()},
+		kube.KindStatus{Kind: index.Services, State: kube.Stale, AsOf: time.Now().Add(-time.Hour), Braked: true},
+		kube.KindStatus{Kind: index.Namespaces, State: kube.Synced, AsOf: time.Now()},
 		kube.KindStatus{Kind: index.Pods})
 	want := map[string]float64{
-		`coredns_kubezone_brake_engaged{kind="services"}`: 1,
-		`coredns_kubezone_brake_engaged{kind="pods"}`:     0,
+		`coredns_kubezone_brake_engaged{kind="services"}`:            1,
+		`coredns_kubezone_state{kind="services",state="starting"}`:   0,
+		`coredns_kubezone_state{kind="services",state="restored"}`:   0,
+		`coredns_kubezone_state{kind="services",state="stale"}`:      1,
+		`coredns_kubezone_state{kind="services",state="synced"}`:     0,
+		`coredns_kubezone_brake_engaged{kind="namespaces"}`:          0,
+		`coredns_kubezone_data_age_seconds{kind="namespaces"}`:       0,
+		`coredns_kubezone_state{kind="namespaces",state="starting"}`: 0,
+		`coredns_kubezone_state{kind="namespaces",state="restored"}`: 0,
+		`coredns_kubezone_state{kind="namespaces",state="stale"}`:    0,
+		`coredns_kubezone_state{kind="namespaces",state="synced"}`:   1,
+		`coredns_kubezone_brake_engaged{kind="pods"}`:                0,
+		`coredns_kubezone_state{kind="pods",state="starting"}`:       1,
+		`coredns_kubezone_state{kind="pods",state="restored"}`:       0,
+		`coredns_kubezone_state{kind="pods",state="stale"}`:          0,
+		`coredns_kubezone_state{kind="pods",state="synced"}`:         0,
 	}
-	if got := collect(t, statesCollector{}); !maps.Equal(got, want) {
+	const age = `coredns_kubezone_data_age_seconds{kind="services"}`
+	got := collect(t, statesCollector{})
+	if seconds := got[age]; seconds < 3600 || seconds > 3630 {
+		t.Errorf("age %v; want an hour, that of the older", seconds)
+	}
+	delete(got, age)
+	if !maps.Equal(got, want) {
 		t.Errorf("got %v\nwant %v", got, want)
 	}
 }

@@ -104,6 +104,7 @@ type Store struct {
 	reports  []*report
 	reach    *reachability // of the API server; nil where none is asked
 	snapshot *snapshotFile // nil for none
+	restored time.Time     // what the snapshot held is as of then; zero for none
 	synced   chan struct{} // closed once Synced
 	stop     context.CancelFunc
 	work     sync.WaitGroup
@@ -152,6 +153,7 @@ func Open(c Config) (*Store, error) {
 	}
 	s.stop = stop
 	s.keepSnapshot(ctx)
+	s.work.Go(func() { s.logStates(ctx) })
 	s.opened = 1
 	stores.list = append(stores.list, s)
 	return s, nil
@@ -275,6 +277,7 @@ func (s *Store) Status() []KindStatus {
 	for i, r := range s.reports {
 		list[i] = r.status()
 		list[i].Objects = s.indexOf(r.kind).Count(r.kind.Kind)
+		list[i].State, list[i].AsOf = s.state(r)
 		if list[i].LastError == "" && away != nil {
 			list[i].LastError = away.Error()
 		}
@@ -286,6 +289,8 @@ func (s *Store) Status() []KindStatus {
 type KindStatus struct {
 	Kind      index.Kind
 	Imported  bool      // the kind is what Imports calls so: a ServiceImport is a Service there
+	State     State
+	AsOf      time.Time // when what is held was last known to be right; zero while not all is held
 	Synced    bool      // all objects of the kind are held, or have been at one time
 	LastEvent time.Time // of a list, an event or a bookmark, or when manifests were last taken over; zero before the first
 	Relists   int       // complete lists or readings after the first

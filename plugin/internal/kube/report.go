@@ -34,6 +34,7 @@ type report struct {
 	settled   bool       // unheld was told
 	lists     int
 	lastEvent time.Time
+	missing   bool   // the source lacks the kind
 	trouble   string // as in KindStatus.LastError
 	logged    string // the class of the trouble that was last logged, "" since it ended
 
@@ -66,6 +67,7 @@ func (r *report) listed() {
 	defer r.mu.Unlock()
 	r.lastEvent = time.Now()
 	r.lists++
+	r.missing = false
 	r.pruneInvalid()
 	r.settle()
 }
@@ -77,6 +79,7 @@ func (r *report) absent() {
 	defer r.mu.Unlock()
 	r.lastEvent = time.Now()
 	r.lists = max(r.lists, 1)
+	r.missing = true
 	r.settle()
 }
 

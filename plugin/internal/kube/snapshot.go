@@ -149,6 +149,7 @@ func (f *snapshotFile) restore(s *Store) {
 		f.trouble("is not used", err)
 		return
 	}
+	s.restored = st.ModTime()
 	log.Infof("Restored %d services from the snapshot %q of %.0f s ago", len(contents.Cluster.Services), f.File, age.Seconds())
 }
 
