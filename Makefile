@@ -28,7 +28,7 @@ else
 RUN := demo
 endif
 
-.PHONY: help run build test unit e2e controlplane lint fuzz long clean
+.PHONY: help run build test unit e2e controlplane bench lint fuzz long clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -59,6 +59,11 @@ e2e: build controlplane ## Run the tests against a real control plane, and build
 controlplane: ## Build etcd, the Kubernetes control plane and KWOK for e2e, unless they are cached
 	@e2e/controlplane/build.sh
 
+bench: build ## Compare with CoreDNS as released and with Knot; ROWS='clusterip mem-b', ROUNDS=1, BENCH='-strict -for 1s'
+	@build/need.sh dnsperf:dnsperf knotd:knot ip:iproute2
+	$(GO) -C e2e/controlplane/stock build -ldflags '-s -w' -o $(CURDIR)/bin/coredns-stock .
+	cd e2e && $(GO) run ./bench -rows '$(ROWS)' -rounds $(ROUNDS) -command "make bench$(if $(ROWS), ROWS='$(ROWS)')" $(BENCH)
+
 lint: ## Check formatting, vet, staticcheck, go.mod, and known vulnerabilities where their database can be reached
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted" >&2; exit 1; }
 	@for module in $(MODULES); do $(GO) -C $$module mod tidy -diff || exit 1; done
@@ -82,6 +87,7 @@ long: build ## Run what takes longer than `make test`: unit tests ten times, lon
 	@build/need.sh ip:iproute2
 	cd e2e && KUBEZONE_CONTROLPLANE=$$(controlplane/build.sh oldest) && export KUBEZONE_CONTROLPLANE && \
 		$(GO) test -count 1 -timeout 60m -run '^(TestService|TestEnvironment|TestHeadless|TestPod|TestStatefulSet|TestSlice)' .
+	@$(MAKE) --no-print-directory bench ROWS=churn BENCH=-strict
 
 clean: ## Remove what was built here
 	rm -rf bin

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/kubezone/kubezone/e2e/bench/population"
+)
+
+// A churnResult is what was found out about a side while slices changed.
+type churnResult struct {
+	programming sample  // from when a change was sent until an answer showed it
+	calm, busy  sample  // answers to queries for other names, before and meanwhile
+	cpu         float64 // of the server meanwhile, in parts of one CPU
+}
+
+// A churn is a way to change slices.
+type churn struct {
+	key, name  string
+	population string
+	service    string // "" for all headless ones
+	rate       int    // slice updates a second
+	duration   time.Duration
+	within     time.Duration // that every change must be visible; 0 for no limit
+	patience   time.Duration // that a change is looked for
+}
+
+func (b *bench) churns() []churn {
+	return []churn{
+		{key: "programming", name: "200 slice updates a second", population: queryPopulation, rate: 200,
+			duration: b.churnFor, patience: answerWithin},
+		{key: "churn", name: "a service of 20,000 endpoints in slices of 20, 1,000 slice updates a second", population: "churn",
+			service: population.Huge, rate: 1000, duration: b.hugeChurnFor, within: time.Second, patience: answerWithin},
+	}
+}
+
+// otherRate is how often other names are asked for meanwhile.
+const otherRate = 500 // queries a second
+
+// runChurn measures one side.
+func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
+	p, err := population.New(c.population)
+	if err != nil {
+		return nil, err
+	}
+	f, err := b.startFeed(c.population, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer f.stop()
+	srv, err := b.start(s, f, "", b.profiles != "")
+	if err != nil {
+		return nil, err
+	}
+	defer srv.stop()
+	if err := srv.awaitOrdinary(p); err != nil {
+		return nil, err
+	}
+	srv.settle()
+	messages, err := otherNames(p)
+	if err != nil {
+		return nil, err
+	}
+	result := new(churnResult)
+	if result.calm, err = askUDP(srv.dns, messages, dns.RcodeSuccess, otherRate, c.duration/3); err != nil {
+		return nil, err
+	}
+	var others sync.WaitGroup
+	var othersErr error
+	others.Go(func() {
+		result.busy, othersErr = askUDP(srv.dns, messages, dns.RcodeSuccess, otherRate, c.duration)
+	})
+	stop := b.profile(srv, c.key, 0)
+	started, before := time.Now(), srv.cpu()
+	prober := newProber(srv.dns, c.patience)
+	err = f.churn(c.rate, c.duration, c.service, prober.probe)
+	result.cpu = (srv.cpu() - before).Seconds() / time.Since(started).Seconds()
+	stop()
+	others.Wait()
+	result.programming = prober.wait()
+	if err == nil {
+		err = othersErr
+	}
+	if n := len(result.programming.took) + result.programming.lost; err == nil && n < c.rate*int(c.duration.Seconds())*9/10 {
+		err = fmt.Errorf("only %d changes were made", n)
+	}
+	return result, err
+}
+
+// awaitOrdinary waits until the last service is known, and then its endpoints.
+func (s *server) awaitOrdinary(p *population.Population) error {
+	if pod, _ := p.Find(population.Headless5000); pod != nil {
+		return s.awaitReady(p)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		rcode, err := ask(s.dns, question{name: population.ReverseName(population.Addr(p.Pods - 1)), qtype: dns.TypePTR})
+		if err == nil && rcode == dns.RcodeSuccess {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is not ready: %s", s.side.name, s.output())
+		}
+	}
+}
+
+// otherNames are questions for names that no churn changes.
+func otherNames(p *population.Population) ([][]byte, error) {
+	random := rand.New(rand.NewPCG(5, 6))
+	var list [][]byte
+	for range questionsPerRow {
+		m, err := new(dns.Msg).SetQuestion(clusterIP(p, random), dns.TypeA).Pack()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// A prober finds out when an answer shows a change.
+type prober struct {
+	server  string
+	within  time.Duration // that a change must be seen; it is lost otherwise
+	changes chan change
+	running sync.WaitGroup
+
+	mu    sync.Mutex // guards found
+	found sample
+}
+
+func newProber(server string, within time.Duration) *prober {
+	const probers = 256 // each waits for one change at a time: at 1,000 a second, enough for 256 ms
+	p := &prober{server: server, within: within, changes: make(chan change, 1<<16)}
+	for range probers {
+		p.running.Go(p.run)
+	}
+	return p
+}
+
+// probe has a change looked for.
+func (p *prober) probe(c change) { p.changes <- c }
+
+// wait returns what was found once every change was seen, or given up.
+func (p *prober) wait() sample {
+	close(p.changes)
+	p.running.Wait()
+	return p.found
+}
+
+func (p *prober) run() {
+	conn, err := dns.Dial("udp", p.server)
+	if err != nil {
+		return // none is seen, so all are lost
+	}
+	defer conn.Close()
+	for c := range p.changes {
+		took, ok := seen(conn, c, p.within)
+		p.mu.Lock()
+		if ok {
+			p.found.took = append(p.found.took, took)
+		} else {
+			p.found.lost++
+		}
+		p.mu.Unlock()
+	}
+}
+
+// seen asks until the answer has the new address, and tells how long after the change was sent that was. The pauses grow
+// with the time that has gone by, so that the answer is exact to a quarter and a slow server is not asked to death.
+func seen(conn *dns.Conn, c change, within time.Duration) (time.Duration, bool) {
+	addr, err := netip.ParseAddr(c.Addr)
+	if err != nil {
+		return 0, false
+	}
+	for sent := time.Unix(0, c.Sent); time.Since(sent) < within; time.Sleep(max(200*time.Microsecond, time.Since(sent)/4)) {
+		if err := conn.SetDeadline(time.Now().Add(answerWithin)); err != nil {
+			return 0, false
+		}
+		q := new(dns.Msg).SetQuestion(c.Name, dns.TypeA)
+		if err := conn.WriteMsg(q); err != nil {
+			return 0, false
+		}
+		reply, err := conn.ReadMsg()
+		if err != nil || reply.Id != q.Id {
+			continue
+		}
+		for _, rr := range reply.Answer {
+			if a, ok := rr.(*dns.A); ok && addr == netip.AddrFrom4([4]byte(a.A.To4())) {
+				return time.Since(sent), true
+			}
+		}
+	}
+	return 0, false
+}
