@@ -2,6 +2,7 @@ package wirefuzz
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -164,11 +165,13 @@ func (r *run) send(t *testing.T, slice uint64, lasting time.Duration) {
 	udp, tcp := &udpClient{run: r, conn: conn}, &tcpClient{run: r, address: r.server.DNS}
 	defer tcp.release()
 
-	over := time.Now().Add(lasting)
+	ctx, stop := context.WithTimeout(t.Context(), lasting)
+	defer stop()
 	rounds := func(network string, stream uint64, round func(*rand.Rand) error) error {
 		random := rand.New(rand.NewPCG(*seed, stream))
-		for n := 0; time.Now().Before(over); n++ {
+		for n := 0; ctx.Err() == nil; n++ {
 			if err := round(random); err != nil {
+				stop()
 				return fmt.Errorf("seed %d, slice %d, round %d over %s: %w", *seed, slice, n, network, err)
 			}
 		}
