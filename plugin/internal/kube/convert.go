@@ -93,7 +93,7 @@ func external(o *corev1.Service, f *faults) *index.External {
 		case in.IP != "":
 			addAddr("load balancer's ip", in.IP)
 		case in.Hostname == "": // it is not there yet
-		case !ok:
+		case !ok || isAddr(in.Hostname):
 			f.add(badAddress, "load balancer's hostname %q: want a host name", in.Hostname)
 		case !slices.Contains(x.Hosts, host):
 			x.Hosts = append(x.Hosts, host)
@@ -326,6 +326,11 @@ func qualified(name string) (string, bool) {
 func parseAddr(text string) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(text)
 	return a, err == nil && a.Zone() == "" && !a.Is4In6()
+}
+
+func isAddr(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil
 }
 
 func deref[T any](p *T) T {

@@ -97,9 +97,10 @@ func (r *Responder) mayNotReply(q *query) bool {
 
 // passes tells whether the query goes on to the next plugin. In a reverse zone
 // so does one for a name that is there for those below it alone, and one whose
-// answer is not known yet.
+// answer is not known yet; in an external zone, one for a Service that is there
+// for its endpoints alone.
 func (r *Responder) passes(q *query, a schema.Answer) bool {
-	absent := a.Outcome == schema.NameError
+	absent := a.Outcome == schema.NameError || a.Reason == schema.OnlyEndpoints
 	if q.zone.Reverse {
 		branch := a.Reason == schema.OnlyBranch && q.name != q.zone.Name
 		absent = absent || branch || a.Outcome == schema.NotSynced

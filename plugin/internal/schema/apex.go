@@ -16,15 +16,28 @@ const (
 	soaExpire  = 86400
 )
 
+// namesOf is the zone that the name servers of a zone have their names in: those
+// of a reverse zone are in the primary zone.
+func (s *Schema) namesOf(zone string) string {
+	if IsReverse(strings.ToLower(zone)) { // the zone is as asked
+		return s.PrimaryZone
+	}
+	return zone
+}
+
 // SOA is the zone's. Its TTL and its minimum are both the negative TTL
 // (RFC 2308 section 5). The serial is the low 32 bits of the highest resource
 // version seen, so that it grows with every change, also across restarts, and
 // all replicas come to the same.
 func (s *Schema) SOA(zone string) dns.SOA {
+	server, mailbox, names := "ns.dns", "hostmaster", zone
+	if s.Grammar == External {
+		server, mailbox, names = externalServer+"."+s.ApexLabel, "hostmaster."+s.ApexLabel, s.namesOf(zone)
+	}
 	return dns.SOA{
 		Hdr:     header(zone, dns.TypeSOA, s.NegativeTTL),
-		Ns:      below("ns.dns", zone),
-		Mbox:    below("hostmaster", zone),
+		Ns:      below(server, names),
+		Mbox:    below(mailbox, names),
 		Serial:  uint32(s.Index.Serial()),
 		Refresh: soaRefresh,
 		Retry:   soaRetry,
@@ -57,10 +70,10 @@ func (s *Schema) AnswerApex(qname string, qtype uint16) Answer {
 // ns names the Services in front of this server, else ns.dns.Z. A reverse zone
 // has the name servers of the primary zone.
 func (s *Schema) ns(zone string) Answer {
-	names := zone
-	if IsReverse(strings.ToLower(zone)) { // the zone is as asked
-		names = s.PrimaryZone
+	if s.Grammar == External {
+		return s.externalNS(zone)
 	}
+	names := s.namesOf(zone)
 	a := Answer{}
 	for _, st := range s.fronts() {
 		host := below(st.Service.Name+"."+st.Service.Namespace+".svc", names)
@@ -84,14 +97,14 @@ func (s *Schema) ns(zone string) Answer {
 // answer always fits.
 const mostFronts = 4
 
-// fronts are the Services with ClusterIPs that this server is a ready endpoint
-// of, by name.
+// fronts are the Services with addresses that this server is a ready endpoint of,
+// by name.
 func (s *Schema) fronts() []*index.State {
 	var states []*index.State
 	for _, local := range s.Local() {
 		for _, o := range s.Index.Owners(local) {
 			st := s.Index.Service(o.Key)
-			if o.ClusterIP || st == nil || len(st.Service.ClusterIPs) == 0 || slices.Contains(states, st) {
+			if o.ClusterIP || st == nil || len(s.reach(st)) == 0 || slices.Contains(states, st) {
 				continue
 			}
 			if states = append(states, st); len(states) == mostFronts {
@@ -102,12 +115,12 @@ func (s *Schema) fronts() []*index.State {
 	return states
 }
 
-// ServerAddrs are those of ns.dns.Z: the ClusterIPs of the Services in front of
-// this server, else the addresses that it is bound to.
+// ServerAddrs are those of the name server: the addresses of the Services in
+// front of this server, else those that it is bound to.
 func (s *Schema) ServerAddrs() []netip.Addr {
 	var addrs []netip.Addr
 	for _, st := range s.fronts() {
-		addrs = append(addrs, st.Service.ClusterIPs...)
+		addrs = append(addrs, s.reach(st)...)
 	}
 	if len(addrs) > 0 {
 		return addrs

@@ -15,9 +15,9 @@ const (
 	Apex                     // Z
 	SvcBranch                // svc.Z
 	PodBranch                // pod.Z
-	DNSBranch                // dns.Z
+	DNSBranch                // dns.Z, above NameServer
 	Version                  // dns-version.Z
-	NameServer               // ns.dns.Z
+	NameServer               // ns.dns.Z, in an external zone ns1.dns.Z
 	SvcNamespace             // NAMESPACE.svc.Z
 	PodNamespace             // NAMESPACE.pod.Z
 	Service                  // SERVICE.NAMESPACE.svc.Z
@@ -58,10 +58,16 @@ const (
 	Plain        Grammar = iota
 	Zonal                // with topology zones
 	Multicluster         // of a multicluster zone (KEP-1645): endpoints have names HOSTNAME.CLUSTERID, pods none
+	External             // of an external zone: SERVICE.NAMESPACE.Z and below
 )
 
 // Parse is Parse for names in the schema's zones.
-func (s *Schema) Parse(relative string) Name { return Parse(relative, s.Grammar) }
+func (s *Schema) Parse(relative string) Name {
+	if s.Grammar == External {
+		return s.parseExternal(relative)
+	}
+	return Parse(relative, s.Grammar)
+}
 
 // Parse reads the part of an owner name left of its zone, without the dot
 // between them, in lower case; "" is the apex. It does not allocate.

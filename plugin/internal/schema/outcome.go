@@ -37,6 +37,8 @@ const (
 	NoSuchPod
 	NoSuchAddress
 	NotReverse
+	NoSuchExternal
+	OnlyEndpoints
 	ServicesMissing
 	SlicesMissing
 	NamespacesMissing
@@ -65,6 +67,8 @@ var reasonTexts = [numReasons]string{
 	NoSuchPod:         "no pod of the namespace has this address",
 	NoSuchAddress:     "no service or endpoint has this address",
 	NotReverse:        "not the reverse name of an address or of a prefix of one",
+	NoSuchExternal:    "no such service that is reached from outside",
+	OnlyEndpoints:     "the name has no records, only names of endpoints below it",
 	ServicesMissing:   "services are not yet known",
 	SlicesMissing:     "endpoint slices are not yet known",
 	NamespacesMissing: "namespaces are not yet known",
@@ -93,6 +97,8 @@ var reasonNames = [numReasons]string{
 	NoSuchPod:         "no_such_pod",
 	NoSuchAddress:     "no_such_address",
 	NotReverse:        "not_reverse",
+	NoSuchExternal:    "no_such_external_service",
+	OnlyEndpoints:     "only_endpoints",
 	ServicesMissing:   "services_not_synced",
 	SlicesMissing:     "endpointslices_not_synced",
 	NamespacesMissing: "namespaces_not_synced",

@@ -43,13 +43,13 @@ func (s *Schema) AnswerReverse(q *ReverseQuestion) Answer {
 		if a := s.ptr(q, prefix.Addr()); a.Outcome != NameError {
 			return a
 		}
-	} else if s.Index.HasOwnersIn(prefix) {
+	} else if s.hasOwnersIn(prefix) {
 		return Answer{Outcome: NoData, Reason: OnlyBranch}
 	}
 	switch {
 	case !s.Index.Holds(index.Services):
 		return Answer{Outcome: NotSynced, Reason: ServicesMissing}
-	case !s.has(NoEndpoints) && !s.Index.Holds(index.EndpointSlices):
+	case s.Grammar != External && !s.has(NoEndpoints) && !s.Index.Holds(index.EndpointSlices):
 		return Answer{Outcome: NotSynced, Reason: SlicesMissing}
 	case s.Index.SelectsNamespaces() && !s.Index.Holds(index.Namespaces):
 		return Answer{Outcome: NotSynced, Reason: NamespacesMissing}
@@ -60,7 +60,7 @@ func (s *Schema) AnswerReverse(q *ReverseQuestion) Answer {
 // ptr answers with the names of an address. The set may be incomplete while
 // slices are missing, so there is none then unless the address is a Service's.
 func (s *Schema) ptr(q *ReverseQuestion, a netip.Addr) Answer {
-	names := s.Index.Owners(a)
+	names := s.owners(a)
 	if len(names) == 0 {
 		return Answer{Outcome: NameError, Reason: NoSuchAddress}
 	}
@@ -77,18 +77,18 @@ func (s *Schema) ptrRecords(q *ReverseQuestion, names []index.Owner, a netip.Add
 	if s.has(FirstPTROnly) {
 		names = names[:1]
 	}
-	common := "svc." + s.PrimaryZone // compressed in all records but the first
+	common := len(s.branch()) + len(s.PrimaryZone) // octets, compressed in all records but the first
 	answer := Answer{}
-	used := len(common) + 1
+	used := common + 1
 	for _, n := range names {
-		target := n.Key.Name + "." + n.Key.Namespace + "." + common
+		target := below(n.Key.Name+"."+n.Key.Namespace+s.branch(), s.PrimaryZone)
 		if !n.ClusterIP {
 			target = ownerLabel(n, a) + "." + target
 		}
 		if tooLong(target) {
 			continue
 		}
-		used += recordSize + len(target) - len(common) + 2
+		used += recordSize + len(target) - common + 2
 		if used > q.Room {
 			answer.Truncated = true
 			break

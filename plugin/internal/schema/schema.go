@@ -28,6 +28,7 @@ const (
 	NoEndpoints        Features = 1 << iota // endpoints are not watched, and have no names
 	IgnoreEmptyService                      // a ClusterIP service without a ready endpoint does not exist
 	FirstPTROnly                            // one name for an address, the first
+	ExternalEndpoints                       // in an external zone, endpoints of Services without an external address have names
 )
 
 // A Config is what a server block's options make of the schema.
@@ -38,6 +39,7 @@ type Config struct {
 	NegativeTTL uint32 // seconds
 	Pods        PodMode
 	Grammar     Grammar
+	ApexLabel   string // of an external zone: what its name servers' names are below
 	Features    Features
 	Local       func() []netip.Addr // the addresses that this server is reached at
 }
@@ -90,6 +92,9 @@ func (s *Schema) Answer(q *Question) Answer {
 		return s.pod(q)
 	case Impossible:
 		return Answer{Outcome: NameError, Reason: NoSuchBranch}
+	}
+	if s.Grammar == External {
+		return s.external(q)
 	}
 	return s.service(q)
 }
@@ -173,6 +178,11 @@ func (s *Schema) service(q *Question) Answer {
 	if st.Service.Type == index.ExternalName {
 		return s.externalName(st, q)
 	}
+	return s.ownService(st, q)
+}
+
+// ownService answers for a Service that is no alias.
+func (s *Schema) ownService(st *index.State, q *Question) Answer {
 	if missing := s.endpointsMissing(st, q.Name.Form); missing.Outcome != Success {
 		return missing
 	}
@@ -181,12 +191,7 @@ func (s *Schema) service(q *Question) Answer {
 		return s.serviceName(st, q)
 	case Endpoint:
 		return s.endpoint(st, q)
-	case Protocol:
-		if hasPort(st, "", q.Name.Protocol) {
-			return Answer{Outcome: NoData, Reason: OnlyBranch}
-		}
-		return Answer{Outcome: NameError, Reason: NoSuchPort}
-	case PortName:
+	case Protocol, PortName:
 		return s.portName(st, q)
 	}
 	return s.zoneName(st, q)
@@ -235,6 +240,11 @@ func (s *Schema) externalName(st *index.State, q *Question) Answer {
 	if _, err := netip.ParseAddr(strings.TrimSuffix(target, ".")); err == nil {
 		return Answer{Outcome: NameError, Reason: AliasToAddress}
 	}
+	return s.alias(q, target)
+}
+
+// alias answers with the CNAME.
+func (s *Schema) alias(q *Question, target string) Answer {
 	alias := found(&dns.CNAME{Hdr: header(q.QName, dns.TypeCNAME, s.TTL), Target: target})
 	alias.Reason = IsAlias
 	if q.QType != dns.TypeCNAME && q.QType != dns.TypeANY {
@@ -260,9 +270,13 @@ func (s *Schema) serviceName(st *index.State, q *Question) Answer {
 	return Answer{Outcome: NoData, Reason: OtherType}
 }
 
+// portName answers for the name of a port, or of a protocol above those.
 func (s *Schema) portName(st *index.State, q *Question) Answer {
-	if !hasPort(st, q.Name.Port, q.Name.Protocol) {
+	if !hasPort(s.ports(st), q.Name.Port, q.Name.Protocol) {
 		return Answer{Outcome: NameError, Reason: NoSuchPort}
+	}
+	if q.Name.Form == Protocol {
+		return Answer{Outcome: NoData, Reason: OnlyBranch}
 	}
 	switch q.QType {
 	case dns.TypeSRV:
@@ -273,14 +287,23 @@ func (s *Schema) portName(st *index.State, q *Question) Answer {
 	return Answer{Outcome: NoData, Reason: OtherType}
 }
 
-// hasPort tells whether the service, or a ready endpoint of a headless one, has
-// a port of this protocol with this name, "" for any name. A port without a
-// name has no place in the DNS.
-func hasPort(st *index.State, name, protocol string) bool {
-	lists := [][]index.Port{st.Service.Ports}
-	if st.Service.Type == index.Headless {
-		lists = st.EndpointPorts()
+// ports are those of the service or, if it is published by its endpoints, the
+// different lists that these have.
+func (s *Schema) ports(st *index.State) [][]index.Port {
+	if s.byEndpoints(st) {
+		return st.EndpointPorts()
 	}
+	return [][]index.Port{st.Service.Ports}
+}
+
+// byEndpoints tells whether the addresses of the service are its endpoints'.
+func (s *Schema) byEndpoints(st *index.State) bool {
+	return st.Service.Type == index.Headless && (s.Grammar != External || st.Service.External == nil)
+}
+
+// hasPort tells whether a port of this protocol has this name, "" for any name.
+// A port without a name has no place in the DNS.
+func hasPort(lists [][]index.Port, name, protocol string) bool {
 	for _, ports := range lists {
 		for _, p := range ports {
 			if p.Protocol == protocol && p.Name != "" && (name == "" || p.Name == name) {

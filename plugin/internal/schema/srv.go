@@ -30,15 +30,24 @@ func (f portFilter) of(ports []index.Port) []uint16 {
 // srv answers with the ports of a service (RFC 2782), and with the addresses of
 // the targets as far as there is room.
 func (s *Schema) srv(st *index.State, q *Question, f portFilter) Answer {
-	b := srvBuilder{schema: s, question: *q, service: q.serviceName()}
-	if st.Service.Type == index.Headless {
+	b := srvBuilder{schema: s, question: *q, service: s.nameOfService(q)}
+	if s.byEndpoints(st) {
 		b.endpoints(st, f)
 		return b.answer()
 	}
-	for _, number := range f.of(st.Service.Ports) {
-		b.add("", number)
+	addrs, hosts := st.Service.ClusterIPs, []string(nil)
+	if s.Grammar == External {
+		addrs, hosts = st.Service.External.Addrs, st.Service.External.Hosts
 	}
-	for _, a := range st.Service.ClusterIPs {
+	for _, number := range f.of(st.Service.Ports) {
+		if len(addrs) > 0 {
+			b.add("", number)
+		}
+		for _, host := range hosts {
+			b.addHost(host, number)
+		}
+	}
+	for _, a := range addrs {
 		b.glue("", a)
 	}
 	return b.answer()
@@ -46,7 +55,7 @@ func (s *Schema) srv(st *index.State, q *Question, f portFilter) Answer {
 
 // endpointSRV answers for the label of an endpoint, with its ports.
 func (s *Schema) endpointSRV(st *index.State, q *Question) Answer {
-	b := srvBuilder{schema: s, question: *q, service: q.serviceName(), seen: map[srvKey]bool{}}
+	b := srvBuilder{schema: s, question: *q, service: s.nameOfService(q), seen: map[srvKey]bool{}}
 	label := q.QName[:len(q.Name.Label)]
 	for _, ports := range st.PortsOf(q.Name.Label) {
 		for _, p := range ports {
@@ -59,13 +68,21 @@ func (s *Schema) endpointSRV(st *index.State, q *Question) Answer {
 	return b.answer()
 }
 
-// serviceName is the service's own name, in the question's spelling.
-func (q *Question) serviceName() string {
-	n := len(q.Name.Service) + len(".") + len(q.Name.Namespace) + len(".svc.")
+// nameOfService is the service's own name, in the question's spelling.
+func (s *Schema) nameOfService(q *Question) string {
+	n := len(q.Name.Service) + len(".") + len(q.Name.Namespace) + len(s.branch()) + len(".")
 	if q.Zone != "." {
 		n += len(q.Zone)
 	}
 	return q.QName[len(q.QName)-n:]
+}
+
+// branch is what stands between a namespace and the zone, with its dot.
+func (s *Schema) branch() string {
+	if s.Grammar == External {
+		return ""
+	}
+	return ".svc"
 }
 
 // totalWeight is shared out evenly among the records, as clients of the stock
@@ -102,9 +119,12 @@ func (b *srvBuilder) name(label string) string {
 	return label + "." + b.service
 }
 
-// size is that of an SRV record. Its target is not compressed (RFC 2782).
+// srvSize is that of an SRV record. Its target is not compressed (RFC 2782).
+func srvSize(target string) int { return recordSize + 2 + 2 + 2 + len(target) + 1 }
+
+// size is that of an SRV record whose target has the label.
 func (b *srvBuilder) size(label string) int {
-	n := recordSize + 2 + 2 + 2 + len(b.service) + 1
+	n := srvSize(b.service)
 	if label != "" {
 		n += len(label) + 1
 	}
@@ -119,30 +139,46 @@ func (b *srvBuilder) add(label string, port uint16) bool {
 			return true
 		}
 		b.seen[srvKey{label, port}] = true
-	} else if label == "" && b.hasPort(port) {
+	} else if label == "" && b.has(b.service, port) {
 		return true
 	}
-	if b.used+b.size(label) > b.question.Room {
+	if !b.fits(b.size(label)) {
+		return false
+	}
+	if name := b.name(label); !tooLong(name) {
+		b.append(name, b.size(label), port)
+	}
+	return true
+}
+
+// addHost is add for a target that is a name of somebody else.
+func (b *srvBuilder) addHost(host string, port uint16) {
+	if size := srvSize(host); !b.has(host, port) && b.fits(size) {
+		b.append(host, size, port)
+	}
+}
+
+func (b *srvBuilder) fits(size int) bool {
+	if b.used+size > b.question.Room {
 		b.truncated = true
 		return false
 	}
-	name := b.name(label)
-	if tooLong(name) {
-		return true
-	}
-	b.used += b.size(label)
+	return true
+}
+
+func (b *srvBuilder) append(name string, size int, port uint16) {
+	b.used += size
 	b.records = append(b.records, &dns.SRV{
 		Hdr:    header(b.question.QName, dns.TypeSRV, b.schema.TTL),
 		Port:   port,
 		Target: name,
 	})
-	return true
 }
 
-// hasPort tells whether a record has the port: TCP and UDP may share a number.
-func (b *srvBuilder) hasPort(port uint16) bool {
+// has tells whether there is such a record: TCP and UDP may share a number.
+func (b *srvBuilder) has(name string, port uint16) bool {
 	for _, rr := range b.records {
-		if rr.(*dns.SRV).Port == port {
+		if srv := rr.(*dns.SRV); srv.Port == port && srv.Target == name {
 			return true
 		}
 	}

@@ -21,6 +21,14 @@ func (s *Schema) Transfer(zone string, yield func(rrset []dns.RR)) {
 		t.reverse()
 		return
 	}
+	if s.Grammar == External {
+		t.name(externalServer+"."+s.ApexLabel, dns.TypeA, dns.TypeAAAA)
+		s.Index.AllServices(func(st *index.State) bool {
+			t.external(st)
+			return true
+		})
+		return
+	}
 	t.name("dns-version", dns.TypeTXT)
 	t.name("ns.dns", dns.TypeA, dns.TypeAAAA)
 	s.Index.AllServices(func(st *index.State) bool {
@@ -50,14 +58,15 @@ type transfer struct {
 	yield  func([]dns.RR)
 }
 
-// name yields what a query for each type is answered with.
+// name yields what a query for each type is answered with. An alias has a CNAME
+// and nothing else.
 func (t transfer) name(relative string, qtypes ...uint16) {
 	q := Question{Name: t.schema.Parse(relative), QName: below(relative, t.zone), Zone: t.zone, Room: math.MaxInt}
 	if tooLong(q.QName) {
 		return
 	}
 	for _, q.QType = range qtypes {
-		if a := t.schema.Answer(&q); len(a.Records) > 0 {
+		if a := t.schema.Answer(&q); a.Outcome == Success {
 			t.yield(a.Records)
 		}
 	}
@@ -70,12 +79,14 @@ func (t transfer) service(st *index.State) {
 		return
 	}
 	t.name(name, dns.TypeA, dns.TypeAAAA, dns.TypeSRV)
-	lists := [][]index.Port{st.Service.Ports}
-	if st.Service.Type == index.Headless {
-		lists = st.EndpointPorts()
-	}
+	t.ports(st, name)
+	t.labels(st, name)
+}
+
+// ports yields the names of the ports that the service with this name has.
+func (t transfer) ports(st *index.State, name string) {
 	ports := map[string]bool{}
-	for _, list := range lists {
+	for _, list := range t.schema.ports(st) {
 		for _, p := range list {
 			if owner := "_" + p.Name + "._" + p.Protocol + "." + name; p.Name != "" && !ports[owner] {
 				ports[owner] = true
@@ -83,6 +94,10 @@ func (t transfer) service(st *index.State) {
 			}
 		}
 	}
+}
+
+// labels yields the names of the endpoints of the service with this name.
+func (t transfer) labels(st *index.State, name string) {
 	labels := map[string]bool{}
 	st.Labels(func(label string) bool {
 		if !labels[label] {
@@ -112,7 +127,7 @@ func (t transfer) reverse() {
 	if !ok {
 		return
 	}
-	t.schema.Index.AllAddresses(prefix, func(a netip.Addr) bool {
+	t.schema.allAddresses(prefix, func(a netip.Addr) bool {
 		owner, err := dns.ReverseAddr(a.String())
 		if err != nil {
 			return true
