@@ -28,7 +28,7 @@ else
 RUN := demo
 endif
 
-.PHONY: help run build test unit e2e controlplane bench lint fuzz long clean
+.PHONY: help run build test unit e2e differential differential-readme controlplane bench lint fuzz long clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -56,6 +56,16 @@ e2e: build controlplane ## Run the tests against a real control plane, and build
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
 	cd e2e && $(GO) test -count 1 -timeout 20m ./...
 
+# N and SEED are of `make differential`: the same seed gives the same run.
+N    ?= 20000
+SEED ?= 1
+
+differential: build controlplane ## Compare N (20000) random answers with those of stock CoreDNS, from SEED (1)
+	cd e2e && $(GO) test -count 1 -timeout 0 -v -run TestDifferential ./differential -queries $(N) -seed $(SEED)
+
+differential-readme:
+	cd e2e && $(GO) test -count 1 -run TestREADME ./differential -update
+
 controlplane: ## Build etcd, the Kubernetes control plane and KWOK for e2e, unless they are cached
 	@e2e/controlplane/build.sh
 
@@ -74,6 +84,8 @@ lint: ## Check formatting, vet, staticcheck, go.mod, and known vulnerabilities w
 	@build/vulncheck.sh $(TOOL) govulncheck
 
 fuzz: ## Fuzz the plugin for T (1m), all fuzz tests side by side
+	@# First compile what the tests share, once.
+	@for folder in $(sort $(dir $(FUZZTESTS))); do $(GO) test -c -fuzz . -o /dev/null ./$$folder || exit 1; done
 	@$(MAKE) --no-print-directory --jobs $(FUZZTESTS)
 
 .PHONY: $(FUZZTESTS)
