@@ -58,7 +58,7 @@ func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
 		return nil, err
 	}
 	defer srv.stop()
-	if err := srv.awaitOrdinary(p); err != nil {
+	if err := srv.awaitReady(lastNames(p)); err != nil {
 		return nil, err
 	}
 	srv.settle()
@@ -90,22 +90,6 @@ func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
 		err = fmt.Errorf("only %d changes were made", n)
 	}
 	return result, err
-}
-
-// awaitOrdinary waits until the last service is known, and then its endpoints.
-func (s *server) awaitOrdinary(p *population.Population) error {
-	if pod, _ := p.Find(population.Headless5000); pod != nil {
-		return s.awaitReady(p)
-	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		rcode, err := ask(s.dns, question{name: population.ReverseName(population.Addr(p.Pods - 1)), qtype: dns.TypePTR})
-		if err == nil && rcode == dns.RcodeSuccess {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("%s is not ready: %s", s.side.name, s.output())
-		}
-	}
 }
 
 // otherNames are questions for names that no churn changes.

@@ -44,7 +44,7 @@ func run() (err error) {
 	flag.StringVar(&b.stock, "stock", "../bin/coredns-stock", "CoreDNS as released")
 	only := flag.String("rows", "", "run only these, separated by spaces; `list` lists them")
 	flag.IntVar(&b.rounds, "rounds", 3, "how often each row is run")
-	flag.DurationVar(&b.seconds, "for", 3*time.Second, "how long each measurement of a row takes")
+	flag.DurationVar(&b.seconds, "for", 2*time.Second, "how long each measurement of a row takes")
 	flag.DurationVar(&b.churnFor, "churn", 15*time.Second, "how long slices change for the latency of changes")
 	flag.DurationVar(&b.hugeChurnFor, "huge", time.Minute, "how long the slices of a huge service change")
 	flag.StringVar(&b.profiles, "profiles", "", "write CPU and heap profiles to this `folder`")

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -24,7 +25,6 @@ type queryResult struct {
 	slowCPU []float64 // microseconds a query at the fixed rate
 	latency sample    // of all rounds at the fixed rate
 	wrong   int       // replies with another rcode than the right one
-	lost    int
 }
 
 // A rowResult is what was found out about a row, by side.
@@ -57,7 +57,7 @@ func (b *bench) queries() ([]*rowResult, error) {
 			return nil, err
 		}
 		servers = append(servers, srv)
-		if err := srv.awaitReady(p); err != nil {
+		if err := srv.awaitReady(lastNames(p)); err != nil {
 			return nil, err
 		}
 	}
@@ -115,7 +115,6 @@ func (b *bench) runRow(result *rowResult, servers []*server, p *population.Popul
 			q.cpu = append(q.cpu, microseconds(used)/float64(f.answered))
 			q.rate = append(q.rate, f.rate)
 			q.wrong += f.answered - f.rcodes[dns.RcodeToString[r.rcode]]
-			q.lost += f.lost
 			b.progress("%-36s round %d  %-18s %8.1f us  %7.0f q/s", r.name, round+1, s.side.name, q.cpu[round], f.rate)
 		}
 		if result.rate == 0 {
@@ -144,16 +143,29 @@ func (b *bench) runRow(result *rowResult, servers []*server, p *population.Popul
 
 func microseconds(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
-// awaitReady waits until the server knows the last objects of the population, and so all.
-func (s *server) awaitReady(p *population.Population) error {
-	pod, _ := p.Find(population.Headless5000)
+// lastNames are those of the last objects of a population: who knows them knows all.
+func lastNames(p *population.Population) []question {
 	last := &p.Services[len(p.Services)-1]
-	endpoint := pod.First + pod.Count - 1
-	wanted := []question{
-		{pod.EndpointFQDN(endpoint, population.Addr(endpoint)), dns.TypeA, dns.RcodeSuccess},
+	list := []question{
 		{last.FQDN(), dns.TypeA, dns.RcodeSuccess},
 		{population.ReverseName(population.Addr(p.Pods - 1)), dns.TypePTR, dns.RcodeSuccess},
 	}
+	if s, _ := p.Find(population.Headless5000); s != nil {
+		e := s.First + s.Count - 1
+		list = append(list, question{s.EndpointFQDN(e, population.Addr(e)), dns.TypeA, dns.RcodeSuccess})
+	}
+	return list
+}
+
+// lastPod is the name of the last pod, which needs `pods verified`.
+func lastPod(p *population.Population) question {
+	last := &p.Services[len(p.Services)-1]
+	label := strings.ReplaceAll(population.Addr(p.Pods-1).String(), ".", "-")
+	return question{label + "." + last.Namespace + ".pod." + population.Domain, dns.TypeA, dns.RcodeSuccess}
+}
+
+// awaitReady waits until the server answers all these questions right.
+func (s *server) awaitReady(wanted []question) error {
 	const (
 		within = 2 * time.Minute
 		pause  = 5 * time.Millisecond

@@ -160,7 +160,7 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request, res *resource, selec
 		}
 		out.flush()
 	}
-	if _, _, _, err := a.store.since(res, from); err != nil {
+	if _, _, _, err := a.store.since(res, from); err != nil && !out.begun {
 		fail(w, http.StatusGone, metav1.StatusReasonExpired, err.Error())
 		return
 	}
