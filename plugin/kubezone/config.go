@@ -28,6 +28,7 @@ const (
 	defaultStartupTimeout = 5 * time.Second // the stock plugin's
 
 	defaultSnapshotInterval = 30 * time.Second // what a crash may lose; a large cluster takes some 0.1 s to write
+	defaultSelfCheck        = 5 * time.Minute  // a lost watch window heals within minutes, at a cost that README.md states
 	defaultMaxStale         = 24 * time.Hour   // a day-old address may be another's, but most are still right
 )
 
@@ -74,6 +75,7 @@ type config struct {
 	startupTimeout    time.Duration
 	snapshot          kube.Snapshot // no file by default
 	noBrake           bool
+	selfCheck         time.Duration // 0 for none
 
 	at corefile.Place // where the directive stands
 
@@ -103,7 +105,7 @@ const (
 // nothing and reads no file. An error names the file, the line, the text that
 // is wrong and what is accepted.
 func parse(c *caddy.Controller) (config, error) {
-	p, err := corefile.Parse(c, config{ttl: defaultTTL, fall: fall.Zero, startupTimeout: defaultStartupTimeout}, options)
+	p, err := corefile.Parse(c, config{ttl: defaultTTL, fall: fall.Zero, startupTimeout: defaultStartupTimeout, selfCheck: defaultSelfCheck}, options)
 	if err != nil {
 		return config{}, err
 	}
@@ -157,6 +159,7 @@ var options = []option{
 	{Name: "max_stale", Usage: "DURATION", Min: 1, Max: 1, Set: setMaxStale},
 	{Name: "brake", Usage: "on|off", Min: 1, Max: 1, Set: corefile.OneOf(func(c *config) *bool { return &c.noBrake },
 		corefile.Word("on", false), corefile.Word("off", true))},
+	{Name: "selfcheck", Usage: "INTERVAL|off", Min: 1, Max: 1, Set: setSelfCheck},
 	{Name: "startup_timeout", Usage: "DURATION", Min: 1, Max: 1, Set: setStartupTimeout},
 }
 
@@ -261,6 +264,19 @@ func setSnapshot(p *parser, args []string) error {
 	return nil
 }
 
+func setSelfCheck(p *parser, args []string) error {
+	if args[0] == "off" {
+		p.Config.selfCheck = 0
+		return nil
+	}
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < time.Second {
+		return fmt.Errorf("%q: want a duration, 1s or more, such as 5m, or off", args[0])
+	}
+	p.Config.selfCheck = d
+	return nil
+}
+
 func setMaxStale(p *parser, args []string) error {
 	d, err := time.ParseDuration(args[0])
 	if err != nil || d <= 0 {
@@ -308,7 +324,7 @@ func checkZones(p *parser) error {
 // kubeconfig, then endpoint, then in-cluster. It never had manifests, so there
 // is no habit to respect: these exclude any API server.
 func checkSource(p *parser) error {
-	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "snapshot", "max_stale", "brake"} {
+	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "snapshot", "max_stale", "brake", "selfcheck"} {
 		if p.Has("manifests") && p.Has(name) {
 			return p.At(name).Errorf("%s: not together with manifests at %s, which needs no API server", name, p.At("manifests"))
 		}

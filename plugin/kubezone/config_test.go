@@ -20,6 +20,7 @@ import (
 // defaults returns what parse makes of "kubezone cluster.local", changed.
 func defaults(change func(*config)) config {
 	cfg := config{
+		selfCheck:      5 * time.Minute,
 		at:             corefile.Place{File: "Testfile", Line: 1},
 		zones:          []string{"cluster.local."},
 		primary:        "cluster.local.",
@@ -237,6 +238,15 @@ var optionCases = []optionCase{
 	{option: "brake", kind: "bad", block: "brake 60s", err: `2: brake "60s": want on or off`},
 	{option: "brake", kind: "bad", block: "manifests m\nbrake on", err: `3: brake: not together with manifests at Testfile:2, which needs no API server`},
 
+	{option: "selfcheck", kind: "good", block: "selfcheck 10m", want: func(c *config) { c.selfCheck = 10 * time.Minute }},
+	{option: "selfcheck", kind: "good", block: "selfcheck off", want: func(c *config) { c.selfCheck = 0 }},
+	{option: "selfcheck", kind: "missing", block: "selfcheck", err: `2: selfcheck: missing argument after "selfcheck"; want "selfcheck INTERVAL|off"`},
+	{option: "selfcheck", kind: "surplus", block: "selfcheck 5m 6m", err: `2: selfcheck: surplus argument "6m"; want "selfcheck INTERVAL|off"`},
+	{option: "selfcheck", kind: "repeated", block: "selfcheck off\nselfcheck off", err: `3: selfcheck: given twice, first at Testfile:2; want it once, as "selfcheck INTERVAL|off"`},
+	{option: "selfcheck", kind: "bad", block: "selfcheck 5ms", err: `2: selfcheck "5ms": want a duration, 1s or more, such as 5m, or off`},
+	{option: "selfcheck", kind: "bad", block: "selfcheck on", err: `2: selfcheck "on": want a duration, 1s or more, such as 5m, or off`},
+	{option: "selfcheck", kind: "bad", block: "manifests m\nselfcheck off", err: `3: selfcheck: not together with manifests at Testfile:2, which needs no API server`},
+
 	{option: "startup_timeout", kind: "good", block: "startup_timeout 1m30s", want: func(c *config) { c.startupTimeout = 90 * time.Second }},
 	{option: "startup_timeout", kind: "good", block: "startup_timeout 0", want: func(c *config) { c.startupTimeout = 0 }},
 	{option: "startup_timeout", kind: "missing", block: "startup_timeout", err: `2: startup_timeout: missing argument after "startup_timeout"; want "startup_timeout DURATION"`},
@@ -304,7 +314,7 @@ func TestParseCountsCases(t *testing.T) {
 
 const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, brake, endpoint, endpoint_pod_names, explain, " +
 	"externalname_rcode, fallthrough, ignore, kubeconfig, labels, manifests, max_stale, multicluster, namespace_labels, namespaces, " +
-	"negative_ttl, noendpoints, pods, ptr, snapshot, startup_timeout, tls, ttl, zonal"
+	"negative_ttl, noendpoints, pods, ptr, selfcheck, snapshot, startup_timeout, tls, ttl, zonal"
 
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, text, err string }{

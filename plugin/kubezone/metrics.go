@@ -203,6 +203,7 @@ func mergeKinds(all []kube.KindStatus) map[string]kube.KindStatus {
 		}
 		m.Synced = m.Synced && st.Synced
 		m.Braked = m.Braked || st.Braked
+		m.Drift += st.Drift
 		m.State = min(m.State, st.State)
 		if st.AsOf.Before(m.AsOf) {
 			m.AsOf = st.AsOf
@@ -224,12 +225,13 @@ type statesCollector struct{}
 var (
 	stateDesc = describeMetric("state", "1 for the state that a kind is in, 0 for the others; with several API servers, the worst.", "kind", "state")
 	ageDesc   = describeMetric("data_age_seconds", "Time since what is held of a kind was last known to be right; 0 while it is synced.", "kind")
+	driftDesc = describeMetric("drift_total", "Objects that differed from those of the API server without its having said so, and were repaired.", "kind")
 	brakeDesc = describeMetric("brake_engaged", "Whether a list that would take most of a kind away is held back, 1, or not, 0.", "kind")
 )
 
 // Describe implements prometheus.Collector.
 func (statesCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{stateDesc, ageDesc, brakeDesc} {
+	for _, desc := range []*prometheus.Desc{stateDesc, ageDesc, driftDesc, brakeDesc} {
 		ch <- desc
 	}
 }
@@ -241,6 +243,7 @@ func (statesCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, oneIf(st.State == state), kind, state.String())
 		}
 		ch <- prometheus.MustNewConstMetric(brakeDesc, prometheus.GaugeValue, oneIf(st.Braked), kind)
+		ch <- prometheus.MustNewConstMetric(driftDesc, prometheus.CounterValue, float64(st.Drift), kind)
 		switch {
 		case st.State == kube.Synced:
 			ch <- prometheus.MustNewConstMetric(ageDesc, prometheus.GaugeValue, 0, kind)

@@ -183,22 +183,25 @@ func TestKinds(t *testing.T) {
 
 func TestStates(t *testing.T) {
 	fakeStatuses(t,
-		kube.KindStatus{Kind: index.Services, State: kube.Synced, AsOf: time.Now()},
-		kube.KindStatus{Kind: index.Services, State: kube.Stale, AsOf: time.Now().Add(-time.Hour), Braked: true},
+		kube.KindStatus{Kind: index.Services, State: kube.Synced, AsOf: time.Now(), Drift: 2},
+		kube.KindStatus{Kind: index.Services, State: kube.Stale, Drift: 3, AsOf: time.Now().Add(-time.Hour), Braked: true},
 		kube.KindStatus{Kind: index.Namespaces, State: kube.Synced, AsOf: time.Now()},
 		kube.KindStatus{Kind: index.Pods})
 	want := map[string]float64{
+		`coredns_kubezone_drift_total{kind="services"}`:              5,
 		`coredns_kubezone_brake_engaged{kind="services"}`:            1,
 		`coredns_kubezone_state{kind="services",state="starting"}`:   0,
 		`coredns_kubezone_state{kind="services",state="restored"}`:   0,
 		`coredns_kubezone_state{kind="services",state="stale"}`:      1,
 		`coredns_kubezone_state{kind="services",state="synced"}`:     0,
+		`coredns_kubezone_drift_total{kind="namespaces"}`:            0,
 		`coredns_kubezone_brake_engaged{kind="namespaces"}`:          0,
 		`coredns_kubezone_data_age_seconds{kind="namespaces"}`:       0,
 		`coredns_kubezone_state{kind="namespaces",state="starting"}`: 0,
 		`coredns_kubezone_state{kind="namespaces",state="restored"}`: 0,
 		`coredns_kubezone_state{kind="namespaces",state="stale"}`:    0,
 		`coredns_kubezone_state{kind="namespaces",state="synced"}`:   1,
+		`coredns_kubezone_drift_total{kind="pods"}`:                  0,
 		`coredns_kubezone_brake_engaged{kind="pods"}`:                0,
 		`coredns_kubezone_state{kind="pods",state="starting"}`:       1,
 		`coredns_kubezone_state{kind="pods",state="restored"}`:       0,

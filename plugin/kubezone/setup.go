@@ -159,6 +159,7 @@ func (cfg config) kube() kube.Config {
 		PodNames:        cfg.endpointPodNames,
 		Snapshot:        cfg.snapshot,
 		NoBrake:         cfg.noBrake,
+		SelfCheck:       cfg.selfCheck,
 	}
 }
 

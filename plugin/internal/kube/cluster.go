@@ -74,10 +74,22 @@ func (cl *cluster) start(ctx context.Context, s *Store) error {
 		return fmt.Errorf("%s: %w", sourceName(cl.config), err)
 	}
 
-	var running sync.WaitGroup
+	var feeds []*feed
 	for _, k := range cl.config.kinds() {
 		f := cl.feed(k, s, clients{core, discovery, imports})
 		f.listWatch.reach = reach
+		feeds = append(feeds, f)
+	}
+	var running sync.WaitGroup
+	if cl.config.SelfCheck > 0 {
+		check := newSelfCheck(cl.config.SelfCheck, feeds)
+		reach.returned = check.returned
+		for _, f := range feeds {
+			f.doubt = func() { check.doubt(0) }
+		}
+		running.Go(func() { check.run(ctx) })
+	}
+	for _, f := range feeds {
 		running.Go(func() { f.run(ctx) })
 	}
 	s.work.Go(func() {

@@ -204,6 +204,26 @@ func (a *apiServer) record(kind watch.EventType, o runtime.Object) {
 	a.changed = make(chan struct{})
 }
 
+// restore makes the server that of an earlier moment, as when etcd is restored
+// from a copy, and cuts the watches.
+func (a *apiServer) restore(version uint64, objects map[string]map[string]runtime.Object) {
+	a.mu.Lock()
+	a.version, a.objects, a.events = version, objects, map[string][]apiEvent{}
+	a.mu.Unlock()
+	a.cutWatches()
+}
+
+// moment is what restore takes.
+func (a *apiServer) moment() (uint64, map[string]map[string]runtime.Object) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	objects := make(map[string]map[string]runtime.Object)
+	for resource, byName := range a.objects {
+		objects[resource] = maps.Clone(byName)
+	}
+	return a.version, objects
+}
+
 // compact makes every watch from before now impossible to resume.
 func (a *apiServer) compact() {
 	a.mu.Lock()
@@ -262,7 +282,7 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case resource == "serviceimports" && !a.servesImports(r.URL.Path):
 		a.fail(w, noImports)
 	case query.Get("watch") == "":
-		a.list(w, resource, query)
+		a.list(w, resource, query, r.Header.Get("Accept"))
 	case query.Get("sendInitialEvents") != "" && !a.streaming:
 		a.fail(w, status(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden"))
 	default:
@@ -357,7 +377,7 @@ func selects(query url.Values, o runtime.Object) bool {
 	return selector.Matches(labels.Set(m.GetLabels()))
 }
 
-func (a *apiServer) list(w http.ResponseWriter, resource string, query url.Values) {
+func (a *apiServer) list(w http.ResponseWriter, resource string, query url.Values, accept string) {
 	a.mu.Lock()
 	all := a.selected(resource, query)
 	version := a.version
@@ -377,7 +397,11 @@ func (a *apiServer) list(w http.ResponseWriter, resource string, query url.Value
 	}
 	info := a.serializer(a.mediaOf(resource))
 	w.Header().Set("Content-Type", info.MediaType)
-	if err := info.Serializer.Encode(listOf(resource, m, all[from:to]), w); err != nil {
+	list := listOf(resource, m, all[from:to])
+	if strings.Contains(accept, "as=PartialObjectMetadataList") {
+		list = metadataOf(m, all[from:to])
+	}
+	if err := info.Serializer.Encode(list, w); err != nil {
 		panic(err)
 	}
 }
@@ -393,6 +417,21 @@ func listOf(resource string, m metav1.ListMeta, objects []runtime.Object) runtim
 	list := lists[resource]
 	if err := meta.SetList(list, objects); err != nil {
 		panic(err)
+	}
+	return list
+}
+
+// metadataOf is a list that holds nothing but metadata.
+func metadataOf(m metav1.ListMeta, objects []runtime.Object) runtime.Object {
+	list := &metav1.PartialObjectMetadataList{TypeMeta: typeMeta("meta.k8s.io/v1", "PartialObjectMetadataList"), ListMeta: m}
+	for _, o := range objects {
+		object, _ := meta.Accessor(o)
+		list.Items = append(list.Items, metav1.PartialObjectMetadata{
+			TypeMeta: typeMeta("meta.k8s.io/v1", "PartialObjectMetadata"),
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: object.GetNamespace(), Name: object.GetName(), ResourceVersion: object.GetResourceVersion(),
+			},
+		})
 	}
 	return list
 }

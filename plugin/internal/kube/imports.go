@@ -84,7 +84,7 @@ func (s *importSeeker) seek(ctx context.Context) bool {
 		return false
 	}
 	s.absences = 0
-	s.listWatch.client = s.clients[version]
+	s.listWatch.use(s.clients[version])
 	return true
 }
 

@@ -56,7 +56,11 @@ type Config struct {
 	External      bool // index.Service.External
 
 	Snapshot Snapshot // not with Manifests
-	NoBrake  bool     // a list that takes most of a kind away is obeyed at once
+
+	// SelfCheck is about how often each kind is compared with what the API
+	// server has; 0 for never.
+	SelfCheck time.Duration
+	NoBrake   bool // a list that takes most of a kind away is obeyed at once
 }
 
 // kinds are the kinds of object that the Config asks for.
@@ -288,7 +292,7 @@ func (s *Store) Status() []KindStatus {
 // A KindStatus is the state of one kind of object.
 type KindStatus struct {
 	Kind      index.Kind
-	Imported  bool      // the kind is what Imports calls so: a ServiceImport is a Service there
+	Imported  bool // the kind is what Imports calls so: a ServiceImport is a Service there
 	State     State
 	AsOf      time.Time // when what is held was last known to be right; zero while not all is held
 	Synced    bool      // all objects of the kind are held, or have been at one time
@@ -299,6 +303,9 @@ type KindStatus struct {
 	// Braked tells that a list is held back, because it would take most of the
 	// objects away.
 	Braked bool
+
+	// Drift counts the objects that a self-check found to differ, and repaired.
+	Drift int
 
 	// Skipped counts what was left out because it was not valid, an object or
 	// a part of it. It counts once what stays as it is, and never falls.

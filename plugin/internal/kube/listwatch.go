@@ -27,7 +27,6 @@ var errBroken = errors.New("connection broken")
 // goes on where it was however long the API server is away. It returns only the
 // errors that a reflector can do something about.
 type listWatch struct {
-	client    rest.Interface
 	kind      kind
 	index     *index.Index
 	noBrake   bool
@@ -41,7 +40,24 @@ type listWatch struct {
 	pace      *pace
 	reach     *reachability
 
+	mu     sync.Mutex // guards client
+	client rest.Interface
+
 	listing sync.Mutex // held while a list is made, as a reflector that is stopped does not wait for it
+}
+
+// rest is what makes requests.
+func (l *listWatch) rest() rest.Interface {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.client
+}
+
+// use makes requests by the client from now on.
+func (l *listWatch) use(client rest.Interface) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.client = client
 }
 
 // An itemList is a list of items; a reflector finds them by the field's name.
@@ -88,7 +104,7 @@ func (l *listWatch) list(ctx context.Context) (*itemList, error) {
 	options.Limit = l.pageSize
 	for {
 		page := l.newList()
-		err := l.client.Get().Resource(l.kind.resource()).VersionedParams(&options, metav1.ParameterCodec).
+		err := l.rest().Get().Resource(l.kind.resource()).VersionedParams(&options, metav1.ParameterCodec).
 			MaxRetries(0).Do(ctx).Into(page)
 		if err != nil {
 			return nil, err
@@ -149,7 +165,7 @@ const overtime = 30 * time.Second
 
 func (l *listWatch) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(deref(options.TimeoutSeconds))*time.Second+overtime)
-	w, err := l.client.Get().Resource(l.kind.resource()).VersionedParams(&options, metav1.ParameterCodec).
+	w, err := l.rest().Get().Resource(l.kind.resource()).VersionedParams(&options, metav1.ParameterCodec).
 		MaxRetries(0).Watch(ctx)
 	if err == nil {
 		// client-go makes an empty watch of a connection that broke.

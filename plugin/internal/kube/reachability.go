@@ -13,8 +13,9 @@ const reminderInterval = time.Minute
 // A reachability follows whether the API server answers at all, and logs when
 // that changes. It is safe for concurrent use.
 type reachability struct {
-	host string
-	gone atomic.Bool // err is not nil; queries read it
+	host     string
+	returned func()      // told when it answers again; nil for nobody
+	gone     atomic.Bool // err is not nil; queries read it
 
 	mu       sync.Mutex // guards the rest
 	met      bool       // it answered once
@@ -32,6 +33,9 @@ func (r *reachability) answered() {
 		log.Infof("Connected to the API server at %s", r.host)
 	case r.err != nil:
 		log.Infof("The API server at %s answers again after %.1fs", r.host, time.Since(r.since).Seconds())
+		if r.returned != nil {
+			r.returned()
+		}
 	}
 	r.met, r.err = true, nil
 	r.gone.Store(false)

@@ -38,6 +38,8 @@ type report struct {
 	trouble   string // as in KindStatus.LastError
 	logged    string // the class of the trouble that was last logged, "" since it ended
 
+	repairs bool // what is held is known to be wrong, and a list is on its way
+	drift   int
 	refused int
 	skipped map[string]int // by reason
 	invalid map[index.ObjectKey]invalid
@@ -97,6 +99,39 @@ func (r *report) settle() {
 		r.settled = true
 		r.unheld.down()
 	}
+}
+
+// drifted counts objects that differed from the source's without its having said
+// so.
+func (r *report) drifted(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.drift += n
+}
+
+// repair notes that a list is on its way because what is held is wrong, and
+// reports whether that is news.
+func (r *report) repair() (news bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	news = !r.repairs
+	r.repairs = true
+	return news
+}
+
+// repaired notes that a list came.
+func (r *report) repaired() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.repairs = false
+}
+
+// following tells whether the kind is held and followed without trouble, and not
+// known to be wrong.
+func (r *report) following() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lists > 0 && r.trouble == "" && !r.missing && !r.repairs && !r.braked.Load()
 }
 
 // failed notes a trouble, and reports whether its class is another than that of
@@ -191,6 +226,7 @@ func (r *report) status() KindStatus {
 		LastEvent: r.lastEvent,
 		Relists:   max(r.lists-1, 0),
 		SkippedBy: maps.Clone(r.skipped),
+		Drift:     r.drift,
 		Refused:   r.refused,
 		LastError: r.trouble,
 		Braked:    r.braked.Load(),

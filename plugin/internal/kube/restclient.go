@@ -83,7 +83,7 @@ func fromEndpoint(c Config) (*rest.Config, error) {
 // codecs know no more of the API than is read here.
 var codecs = sync.OnceValue(func() serializer.CodecFactory {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, addImports} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, addImports, metav1.AddMetaToScheme} {
 		if err := add(scheme); err != nil {
 			panic(err) // two types of one name, in a list that is fixed
 		}

@@ -70,7 +70,8 @@ type snapshotContents struct {
 }
 
 func newSnapshotFile(c Snapshot, id identity) *snapshotFile {
-	id.config.Snapshot, id.config.NoBrake = Snapshot{}, false // what is kept does not depend on them
+	// What is kept does not depend on these.
+	id.config.Snapshot, id.config.NoBrake, id.config.SelfCheck = Snapshot{}, false, 0
 	text := fmt.Sprintf("%+v %x", id.config, id.credentials)
 	return &snapshotFile{Snapshot: c, identity: sha256.Sum256([]byte(text))}
 }

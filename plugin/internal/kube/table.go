@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,9 +31,15 @@ type table[O metav1.Object, T any] struct {
 	added, changed func(O)
 
 	noBrake bool
+	// rewound is told of an event, and doubt of a list, that is of an older
+	// version than what came before.
+	rewound, doubt func()
 
 	mu      sync.Mutex  // guards the rest, and orders changes of the Index
 	braking *braking[T] // nil while no list is held back
+	newest  uint64      // version that the API server told of
+	// passed are the versions of what the DNS has no use for.
+	passed map[index.ObjectKey]uint64
 }
 
 var _ cache.TransformingStore = (*table[metav1.Object, int])(nil)
@@ -108,7 +115,7 @@ func (t *table[O, T]) Delete(o any) error {
 	if !ok {
 		return fmt.Errorf("deletion of an object of type %T from %s", o, t.report.kind)
 	}
-	t.take(&item[T]{objectKey(object), resourceVersion(object.GetResourceVersion()), nil})
+	t.drop(&item[T]{key: objectKey(object), version: resourceVersion(object.GetResourceVersion())})
 	t.report.forget(objectKey(object))
 	t.progress()
 	return nil
@@ -118,19 +125,62 @@ func (t *table[O, T]) Delete(o any) error {
 func (t *table[O, T]) take(i *item[T]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.pass(i)
 	t.show(i)
+}
+
+// drop takes away what an event says is gone.
+func (t *table[O, T]) drop(i *item[T]) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.passed, i.key)
+	t.show(i)
+}
+
+// pass remembers an object that the Index does not hold, and only those. The
+// caller holds mu.
+func (t *table[O, T]) pass(i *item[T]) {
+	if i.object != nil {
+		delete(t.passed, i.key)
+		return
+	}
+	if t.passed == nil {
+		t.passed = make(map[index.ObjectKey]uint64)
+	}
+	t.passed[i.key] = i.version
+}
+
+// show brings the Index up to date with an event. The caller holds mu.
+func (t *table[O, T]) show(i *item[T]) {
+	t.told(i.version)
+	if i.object != nil {
+		t.set(i.object)
+	} else {
+		t.remove(i.key, i.version)
+	}
 	if t.braking != nil {
 		t.braking.follow(i)
 		t.reconsider()
 	}
 }
 
-func (t *table[O, T]) show(i *item[T]) {
-	if i.object != nil {
-		t.set(i.object)
-	} else {
-		t.remove(i.key, i.version)
+// told takes note of a version in a watch, which never goes back unless the API
+// server does. The caller holds mu.
+func (t *table[O, T]) told(version uint64) {
+	if version != 0 && version < t.newest {
+		t.rewound()
 	}
+	t.newest = max(t.newest, version)
+}
+
+// known are the versions of all objects that the source has told of, and the
+// newest version that it has told.
+func (t *table[O, T]) known() (versions map[index.ObjectKey]uint64, newest uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	versions = t.index.Versions(t.report.kind.Kind)
+	maps.Copy(versions, t.passed)
+	return versions, t.newest
 }
 
 // Replace is called with the items of a complete list.
@@ -145,6 +195,15 @@ func (t *table[O, T]) Replace(list []any, version string) error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.report.repaired()
+	t.passed = nil
+	for _, i := range items {
+		t.pass(i)
+	}
+	if v := resourceVersion(version); v < t.newest {
+		t.doubt()
+	}
+	t.newest = resourceVersion(version)
 	if t.holdBack(items, resourceVersion(version)) {
 		t.report.event()
 		return nil
@@ -168,7 +227,10 @@ func (t *table[O, T]) obey(items []*item[T], version uint64) {
 
 // Bookmark is called when the API server says that all is still as it was. The
 // resource version is of no object and says nothing about the zone's serial.
-func (t *table[O, T]) Bookmark(string) error {
+func (t *table[O, T]) Bookmark(version string) error {
+	t.mu.Lock()
+	t.told(resourceVersion(version))
+	t.mu.Unlock()
 	t.progress()
 	return nil
 }
