@@ -53,7 +53,7 @@ func (c *tcpClient) round(r *rand.Rand) error {
 	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
-	begun := time.Now()
+	begun := now()
 	written := make(chan error, 1)
 	go func() { written <- c.write(conn.(*net.TCPConn), stream, end, 1+r.IntN(4)) }()
 	err = nil
@@ -141,7 +141,7 @@ func (c *tcpClient) write(conn *net.TCPConn, stream []byte, end ending, pieces i
 
 // read takes the replies off the connection, which are as many as there are packets to answer. A server may answer in
 // any order (RFC 7766 section 7), so it goes by the ID.
-func (c *tcpClient) read(conn net.Conn, packets []packet, begun time.Time, end ending) error {
+func (c *tcpClient) read(conn net.Conn, packets []packet, begun moment, end ending) error {
 	pending := map[uint16][]packet{}
 	n := 0
 	for _, p := range packets {
@@ -172,7 +172,7 @@ func (c *tcpClient) read(conn net.Conn, packets []packet, begun time.Time, end e
 		if pending[id] = pending[id][1:]; len(pending[id]) == 0 {
 			delete(pending, id)
 		}
-		if err := c.run.judge(p, wire, "tcp", time.Since(begun)); err != nil {
+		if err := c.run.judge(p, wire, "tcp", begun); err != nil {
 			return err
 		}
 	}
