@@ -190,7 +190,7 @@ func (m *memoryResult) relist(srv *server, f *feed, p *population.Population, re
 	stop()
 	<-asked
 	srv.settle()
-	return float64(srv.memory("VmHWM")), seconds, err
+	return float64(srv.memory("VmHWM")), err
 }
 
 // awaitRelist waits until all kinds have been listed once more.
