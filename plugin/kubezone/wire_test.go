@@ -48,6 +48,24 @@ func FuzzReply(f *testing.F) {
 			f.Add(wire)
 		}
 	}
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT, Ttl: 0xffff}} // DO, and bits that mean nothing
+	key := new(dns.Msg).SetTsig("key.", dns.HmacSHA256, 300, 1).Extra[0]
+	for _, odd := range []dns.Msg{
+		{Extra: []dns.RR{opt}},
+		{Extra: []dns.RR{opt, opt}},
+		{Extra: []dns.RR{opt, key}},
+		{Extra: []dns.RR{key, opt}},
+		{Answer: []dns.RR{opt}, Ns: []dns.RR{key}},
+		{MsgHdr: dns.MsgHdr{Opcode: dns.OpcodeNotify}},
+		{MsgHdr: dns.MsgHdr{Truncated: true, Authoritative: true, Zero: true, Rcode: dns.RcodeRefused}},
+	} {
+		odd.Question = []dns.Question{{Name: "db.prod.svc.cluster.local.", Qtype: dns.TypeA, Qclass: dns.ClassINET}}
+		wire, err := odd.Pack()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(wire)
+	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		for _, k := range plugins {
 			if small, ok := served(t, k, wire, "udp"); ok {
