@@ -10,7 +10,7 @@ import (
 
 const root = "github.com/kubezone/kubezone/plugin/"
 
-// layers says which of our packages a package may import: kubezone and respond
+// layers says which of our packages a package may import: the plugins and respond
 // read from schema, schema from index, and kube writes to index.
 var layers = map[string][]string{
 	"internal/corefile": {"internal/schema"},
@@ -18,6 +18,7 @@ var layers = map[string][]string{
 	"internal/kube":     {"internal/index"},
 	"internal/schema":   {"internal/index"},
 	"internal/respond":  {"internal/schema"},
+	"k8s_external":      {"internal/corefile", "internal/respond", "internal/schema", "kubezone"},
 	"kubezone":          {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
 }
 

@@ -77,6 +77,8 @@ type config struct {
 	noBrake           bool
 	selfCheck         time.Duration // 0 for none
 
+	external bool // another directive serves the external addresses of Services
+
 	at corefile.Place // where the directive stands
 
 	// What the Corefile says without effect, where the stock plugin takes it

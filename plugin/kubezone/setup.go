@@ -56,6 +56,7 @@ func setup(c *caddy.Controller, directive string) error {
 	for _, w := range cfg.warnings {
 		log.Warning(w)
 	}
+	cfg.external = wantsExternal(c)
 	server := dnsserver.GetConfig(c)
 	k, err := newKubezone(cfg, directive)
 	if err != nil {
@@ -157,6 +158,7 @@ func (cfg config) kube() kube.Config {
 		TopologyZones:   cfg.zonal,
 		Imports:         len(cfg.multicluster) > 0,
 		PodNames:        cfg.endpointPodNames,
+		External:        cfg.external,
 		Snapshot:        cfg.snapshot,
 		NoBrake:         cfg.noBrake,
 		SelfCheck:       cfg.selfCheck,
