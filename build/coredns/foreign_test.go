@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Somebody else's CoreDNS takes kubezone in as CoreDNS's documentation says: one line in plugin.cfg, go generate, go
-// build. All stock plugins are in it, the stock kubernetes plugin too, and both serve.
+// Somebody else's CoreDNS takes our plugins in as CoreDNS's documentation says: a line in plugin.cfg for each, go
+// generate, go build. All stock plugins but k8s_external are in it, the stock kubernetes plugin too, and both serve.
 func TestForeignBuild(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds all of stock CoreDNS: minutes when nothing is cached; make e2e runs this")
@@ -30,10 +30,15 @@ func TestForeignBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	const stock, ours = "\nkubernetes:kubernetes\n", "\nkubezone:github.com/kubezone/kubezone/plugin/kubezone"
-	if strings.Count(string(cfg), stock) != 1 {
-		t.Fatalf("plugin.cfg does not have the line %q once", stock)
+	const stockExternal, oursExternal = "\nk8s_external:k8s_external\n", "\nk8s_external:github.com/kubezone/kubezone/plugin/k8s_external\n"
+	for _, line := range []string{stock, stockExternal} {
+		if strings.Count(string(cfg), line) != 1 {
+			t.Fatalf("plugin.cfg does not have the line %q once", line)
+		}
 	}
-	write(t, filepath.Join(source, "plugin.cfg"), strings.Replace(string(cfg), stock, ours+stock, 1))
+	changed := strings.Replace(string(cfg), stock, ours+stock, 1)
+	changed = strings.Replace(changed, stockExternal, oursExternal, 1)
+	write(t, filepath.Join(source, "plugin.cfg"), changed)
 
 	t.Setenv("CGO_ENABLED", "0")
 	t.Setenv("GOFLAGS", "-mod=mod -trimpath -buildvcs=false") // trimpath: what is compiled here is found again in another folder
@@ -62,6 +67,7 @@ func TestForeignBuild(t *testing.T) {
     kubezone cluster.local {
         manifests %s
     }
+    k8s_external example.org
     kubernetes stock.local {
         kubeconfig %s
         startup_timeout 1ms
@@ -71,4 +77,5 @@ func TestForeignBuild(t *testing.T) {
 	server := startBinary(t, foreign, corefile)
 	server.wants(t, "kubernetes.default.svc.cluster.local. A", "10.96.0.1")
 	server.wants(t, "dns-version.stock.local. TXT", `"1.1.0"`)
+	server.wants(t, "ns1.dns.example.org. A", "127.0.0.1")
 }

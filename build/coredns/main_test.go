@@ -67,7 +67,7 @@ func TestVersion(t *testing.T) {
 
 func TestLinkedPlugins(t *testing.T) {
 	want := strings.Fields(`acl any autopath bind bufsize cache cancel chaos debug dns64 errors file forward header health
-		hosts kubernetes kubezone loadbalance local log loop metadata minimal multisocket nsid pprof prometheus ready reload
+		hosts k8s_external kubernetes kubezone loadbalance local log loop metadata minimal multisocket nsid pprof prometheus ready reload
 		rewrite root secondary shed template timeouts tls transfer tsig view whoami on`)
 	want = append(want, "dnstap") // linked by forward, and refused all the same
 	slices.Sort(want)
