@@ -1,0 +1,114 @@
+//go:build linux
+
+package udpbatch
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+
+	"github.com/miekg/dns"
+)
+
+// An instance is one directive of one Corefile that is or was served.
+type instance struct {
+	cfg       config
+	at        place
+	caddy     *caddy.Instance
+	addresses []string // that it serves, once started
+
+	servings map[*listener]*serving
+
+	restarting bool // a reload has begun
+}
+
+// process holds the listeners by their address, and who wants them to be there.
+var process struct {
+	mu        sync.Mutex // guards what follows
+	listeners map[string]*listener
+	claims    map[string][]*instance
+}
+
+// claim makes sure that the listeners of in's addresses stay from now on.
+func (in *instance) claim(addresses []string) {
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	if process.claims == nil {
+		process.claims = make(map[string][]*instance)
+		process.listeners = make(map[string]*listener)
+	}
+	in.addresses, in.servings = addresses, make(map[*listener]*serving)
+	for _, address := range addresses {
+		process.claims[address] = append(process.claims[address], in)
+	}
+}
+
+// serve is the hook that CoreDNS calls when it begins to serve an address.
+func (in *instance) serve(server *dnsserver.Server) dns.DecorateWriter {
+	process.mu.Lock()
+	if !slices.Contains(process.claims[server.Addr], in) {
+		process.mu.Unlock()
+		return nil // shut down meanwhile
+	}
+	e := process.listeners[server.Addr]
+	if e == nil {
+		e = newListener(server.Addr)
+		process.listeners[server.Addr] = e
+	}
+	s := newServing(server)
+	in.servings[e] = s
+	process.mu.Unlock()
+
+	e.serve(s, in.cfg)
+	return e.ordinary
+}
+
+// release gives up in's claims. A listener that nobody else claims is closed;
+// for one that another instance has claimed, it waits until that serves it and
+// in's queries have been answered.
+func (in *instance) release() {
+	deadline := time.After(grace)
+	for _, address := range in.addresses {
+		process.mu.Lock()
+		claims := slices.DeleteFunc(process.claims[address], func(other *instance) bool {
+			return other == in || !alive(other.caddy)
+		})
+		process.claims[address] = claims
+		e := process.listeners[address]
+		if len(claims) == 0 {
+			delete(process.claims, address)
+			delete(process.listeners, address)
+		}
+		s := in.servings[e]
+		process.mu.Unlock()
+		switch {
+		case e == nil:
+		case len(claims) == 0:
+			e.close()
+		default:
+			e.handOver(s, deadline)
+		}
+	}
+	in.addresses = nil
+}
+
+// alive tells whether an instance has neither ended nor failed to start.
+func alive(i *caddy.Instance) bool { return slices.Contains(caddy.Instances(), i) }
+
+// onShutdown is called in a reload, when the new servers are about to serve, and
+// at the end of the process before any lameduck pause, in which the sockets are
+// still needed.
+func (in *instance) onShutdown() error {
+	if in.restarting {
+		in.release()
+	}
+	return nil
+}
+
+func (in *instance) onFinalShutdown() error {
+	in.release()
+	return nil
+}

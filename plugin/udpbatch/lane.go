@@ -1,0 +1,333 @@
+//go:build linux
+
+package udpbatch
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/net/ipv4"
+)
+
+const (
+	// packetSize is how much of a packet is read: as much as the ordinary
+	// server reads, so that longer ones get the same answer from both.
+	packetSize = dns.MinMsgSize
+
+	// patience is how long a lane waits for a handler. It is long for an answer
+	// from memory, and shorter than any client notices.
+	patience = 2 * time.Millisecond
+
+	// settle is how long a socket that has left its group is read on: packets
+	// that were on their way to it have arrived by then.
+	settle = 20 * time.Millisecond
+
+	// pause is how long a lane waits after an error that it does not know.
+	pause = 10 * time.Millisecond
+)
+
+// A packetConn reads and writes packets many at a time.
+type packetConn interface {
+	ReadBatch(ms []ipv4.Message, flags int) (int, error)
+	WriteBatch(ms []ipv4.Message, flags int) (int, error)
+}
+
+// A lane is a socket with what it takes to serve it. One goroutine runs it at a
+// time: it reads some packets, handles them one after the other, sends the
+// replies and goes on. If a handler does not return soon, another goroutine
+// takes the lane over, with the packets that were read and the replies that
+// were not sent yet; the first one then handles that query only.
+type lane struct {
+	listener *listener
+	conn     *net.UDPConn
+	packets  packetConn
+	local    net.Addr
+	asked    bool          // packets say which address they were sent to
+	leaving  atomic.Bool   // the socket has left the group: to be read empty, and no longer
+	done     chan struct{} // closed when nothing more will be read
+	closed   bool          // guarded by listener.mu
+
+	// These belong to whoever runs the lane.
+	places      []ipv4.Message // for packets
+	in          []ipv4.Message // those that a read may fill
+	next, count int            // the packets in in that have not been handled
+	serving     *serving       // of these packets; nil if there are none
+	flags       int            // for reading
+	settled     bool
+
+	pace pace
+
+	mu       sync.Mutex // guards what follows
+	busy     bool       // between a read and the next
+	turn     uint64     // counts queries
+	handling bool       // the query of this turn
+	suffix   suffix     // of that query
+	watched  uint64     // the turn that is given up when the timer fires
+	timer    *time.Timer
+	out      []ipv4.Message     // replies to send
+	buffers  []*[replySize]byte // that out uses
+}
+
+func newLane(e *listener) *lane {
+	l := &lane{listener: e, done: make(chan struct{})}
+	l.timer = time.AfterFunc(time.Hour, l.late)
+	l.timer.Stop()
+	return l
+}
+
+// leave takes the socket out of its group. The lane then ends when the socket is
+// empty.
+func (l *lane) leave() error {
+	err := leaveGroup(l.conn)
+	l.leaving.Store(true)
+	return errors.Join(err, l.conn.SetReadDeadline(time.Unix(1, 0))) // wakes who waits for a packet
+}
+
+// run serves the lane. It returns true if it has lost the lane to another
+// goroutine, and false if there is nothing left to read.
+func (l *lane) run() (lost bool) {
+	for {
+		if l.next == l.count && !l.refill() {
+			close(l.done)
+			return false
+		}
+		m := &l.in[l.next]
+		l.next++
+		if !l.serve(m) {
+			return true
+		}
+	}
+}
+
+// serve handles one packet, or gives it to a worker. It returns false if it has
+// lost the lane.
+func (l *lane) serve(m *ipv4.Message) bool {
+	packet := m.Buffers[0][:m.N:packetSize]
+	if len(packet) == probeSize && l.listener.prober.probed(l, packet) {
+		return true // one of the few that count as packets and are none
+	}
+	remote, ok := m.Addr.(*net.UDPAddr)
+	if !ok {
+		return true
+	}
+	s := l.serving
+	w := &response{lane: l, secrets: s.secrets, remote: remote}
+	if l.asked {
+		w.controlLen = replyControl(w.control[:], m.OOB[:m.NN])
+	}
+	// Until the packet is read, nobody else may run the lane: its buffer is used
+	// again.
+	req := s.accept(w, packet)
+	if req == nil {
+		return true
+	}
+	suffix := suffixOf(req)
+	if !l.pace.quick(suffix) {
+		l.listener.dispatch(job{lane: l, w: w, req: req, serving: s, suffix: suffix})
+		return true
+	}
+	w.turn = l.begin(suffix)
+	start := time.Now()
+	s.server.ServeDNS(s.ctx, w, req)
+	l.pace.observe(suffix, seen(time.Since(start)))
+	if l.end(w.turn) {
+		return true
+	}
+	l.listener.leave(s) // takeOver has counted this goroutine as one more user
+	return false
+}
+
+// handle handles a query in a worker.
+func (l *lane) handle(j job) {
+	start := time.Now()
+	j.serving.server.ServeDNS(j.serving.ctx, j.w, j.req)
+	took := time.Since(start)
+	if took > patience {
+		l.pace.observe(j.suffix, waited)
+	} else {
+		l.pace.observe(j.suffix, seen(took))
+	}
+	l.listener.leave(j.serving)
+}
+
+// begin starts a turn and returns its number.
+func (l *lane) begin(s suffix) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turn++
+	l.suffix = s
+	l.handling = true
+	return l.turn
+}
+
+// end ends a turn and tells whether it was still that one.
+func (l *lane) end(turn uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.turn != turn {
+		return false
+	}
+	l.handling = false
+	return true
+}
+
+// late is called when the timer fires: it makes another goroutine take the lane
+// over if the query that the lane was at is still the same.
+func (l *lane) late() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.busy {
+		return
+	}
+	if !l.handling || l.turn != l.watched {
+		l.watched = l.turn
+		l.timer.Reset(patience)
+		return
+	}
+	if !l.listener.takeOver(l) {
+		l.timer.Reset(patience)
+		return
+	}
+	l.pace.observe(l.suffix, overtaken)
+	l.handling = false
+	l.turn++
+	l.watched = l.turn + 1
+	l.timer.Reset(patience)
+}
+
+// reply sends a reply or, in its turn, puts it to those that will be sent
+// together. The lane owns packed from now on, and buffer if packed is in it.
+func (l *lane) reply(w *response, packed []byte, buffer *[replySize]byte) error {
+	l.mu.Lock()
+	if w.turn != 0 && l.handling && l.turn == w.turn {
+		l.push(w, packed)
+		if buffer != nil {
+			l.buffers = append(l.buffers, buffer)
+		}
+		l.mu.Unlock()
+		return nil
+	}
+	l.mu.Unlock()
+
+	err := l.listener.send(l, w, packed)
+	if buffer != nil {
+		replyBuffers.Put(buffer)
+	}
+	return err
+}
+
+// push adds a reply to out. Where it can, it uses what is beyond out's end.
+func (l *lane) push(w *response, packed []byte) {
+	n := len(l.out)
+	if n < cap(l.out) {
+		l.out = l.out[:n+1]
+	} else {
+		l.out = append(l.out, ipv4.Message{})
+	}
+	m := &l.out[n]
+	if m.Buffers == nil {
+		m.Buffers = make([][]byte, 1)
+	}
+	m.Buffers[0] = packed
+	m.Addr = w.remote
+	m.OOB = w.control[:w.controlLen]
+}
+
+// flush sends the replies.
+func (l *lane) flush() {
+	for out := l.out; len(out) > 0; {
+		n, err := l.packets.WriteBatch(out[:min(len(out), maxBatch)], 0)
+		if err != nil {
+			l.listener.metrics.write.Inc() // the first of out is the one that the kernel refuses
+			n = 1
+		}
+		out = out[n:]
+	}
+	for i := range l.out {
+		l.out[i] = ipv4.Message{Buffers: l.out[i].Buffers}
+		l.out[i].Buffers[0] = nil
+	}
+	l.out = l.out[:0]
+	for i, b := range l.buffers {
+		replyBuffers.Put(b)
+		l.buffers[i] = nil
+	}
+	l.buffers = l.buffers[:0]
+}
+
+// refill ends a batch and reads the next, waiting for it. It returns false if
+// the socket is closed, or has left the group and is empty.
+func (l *lane) refill() bool {
+	l.flush()
+	if l.serving != nil {
+		l.listener.leave(l.serving)
+		l.serving = nil
+	}
+	l.mu.Lock()
+	l.busy = false
+	l.timer.Stop()
+	l.mu.Unlock()
+
+	n := l.read()
+	if n == 0 {
+		return false
+	}
+	l.next, l.count = 0, n
+	l.serving = l.listener.enter()
+	l.listener.metrics.batches.Inc()
+	l.listener.metrics.packets.Add(float64(n))
+
+	l.mu.Lock()
+	l.busy = true
+	l.watched = l.turn + 1
+	l.timer.Reset(patience)
+	l.mu.Unlock()
+	return true
+}
+
+// read reads packets and returns how many; 0 is the end.
+func (l *lane) read() int {
+	for {
+		l.makeRoom()
+		n, err := l.packets.ReadBatch(l.in, l.flags)
+		switch {
+		case err == nil && n > 0:
+			return n
+		case errors.Is(err, net.ErrClosed):
+			return 0
+		case errors.Is(err, os.ErrDeadlineExceeded) && l.leaving.Load():
+			// The wake-up call of leave. What has arrived is read, without waiting.
+			_ = l.conn.SetReadDeadline(time.Time{})
+			l.flags = syscall.MSG_DONTWAIT
+		case errors.Is(err, syscall.EAGAIN):
+			if l.settled {
+				return 0
+			}
+			l.settled = true
+			time.Sleep(settle)
+		default:
+			l.listener.metrics.readErrors.Inc()
+			time.Sleep(pause)
+		}
+	}
+}
+
+// makeRoom sets how many packets the next read may fill: some more than there
+// were in the last one, as what is not filled costs time too.
+func (l *lane) makeRoom() {
+	room := min(max(4, 2*l.count), l.listener.batch())
+	for len(l.places) < room {
+		m := ipv4.Message{Buffers: [][]byte{make([]byte, packetSize)}}
+		if l.asked {
+			m.OOB = make([]byte, controlSize)
+		}
+		l.places = append(l.places, m)
+	}
+	l.in = l.places[:room]
+}
