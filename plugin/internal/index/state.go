@@ -36,6 +36,14 @@ const (
 	IPv6 Family = 6
 )
 
+// newFamily is empty, with room for so many slices.
+func newFamily(n int) family {
+	if n == 0 {
+		return family{}
+	}
+	return family{make([]*Slice, 0, n), make([]int, 0, n)}
+}
+
 func (f *family) add(s *Slice) {
 	f.slices = append(f.slices, s)
 	f.ends = append(f.ends, f.len()+s.Len())
@@ -52,6 +60,17 @@ func (f *family) len() int {
 // addresses.
 func newState(e *entry, service *Service, list []*Slice) *State {
 	st := &State{Service: service, entry: e, slices: list}
+	n4, n6 := 0, 0
+	for _, s := range list {
+		switch {
+		case s.Len() == 0:
+		case s.v6:
+			n6++
+		default:
+			n4++
+		}
+	}
+	st.v4, st.v6 = newFamily(n4), newFamily(n6)
 	for _, s := range list {
 		if s.Len() == 0 {
 			continue
