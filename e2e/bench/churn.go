@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -86,9 +85,8 @@ func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
 	if err == nil {
 		err = othersErr
 	}
-	if n := len(result.programming.took) + result.programming.lost; err == nil && n < c.rate*int(c.duration.Seconds())*9/10 {
-		err = fmt.Errorf("only %d changes were made", n)
-	}
+	// Who reads the watch too slowly is not even sent all changes.
+	result.programming.lost = c.rate*int(c.duration.Seconds()) - len(result.programming.took)
 	return result, err
 }
 
