@@ -2,8 +2,9 @@ package main
 
 // directives is the order in which the plugins see a query, whatever the order
 // in the Corefile. It is stock CoreDNS's order with kubezone added where
-// kubernetes is, so that a Corefile means the same in both. The names in leftOut
-// are here too: a Corefile that holds one has to be parsed to be refused well.
+// kubernetes is, and udpbatch where shed is, so that a Corefile means the same in
+// both. The names in leftOut are here too: a Corefile that holds one has to be
+// parsed to be refused well.
 var directives = []string{
 	"root",
 	"metadata",
@@ -26,6 +27,7 @@ var directives = []string{
 	"health",
 	"pprof",
 	"shed",
+	"udpbatch",
 	"prometheus",
 	"errors",
 	"log",

@@ -45,4 +45,5 @@ import (
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
 	_ "github.com/kubezone/kubezone/plugin/k8s_external"
+	_ "github.com/kubezone/kubezone/plugin/udpbatch"
 )
