@@ -159,6 +159,7 @@ var behaviour = []struct {
 		extrefused.prod.svc.cluster.local. A = refused.example.com.
 		extin.prod.svc.cluster.local. A = web.prod.svc.cluster.local., 10.96.0.10
 		extin.prod.svc.cluster.local. AAAA = web.prod.svc.cluster.local. NODATA
+		extback.prod.svc.cluster.local. A = back.example.com., ExtBack.prod.svc.cluster.local. SERVFAIL
 		loop1.prod.svc.cluster.local. A = loop2.prod.svc.cluster.local., loop1.prod.svc.cluster.local. SERVFAIL
 	`},
 	{"ExternalName with the stock rcode", "externalname_rcode noerror", `
@@ -486,6 +487,8 @@ func (w world) Lookup(ctx context.Context, state request.Request, name string, q
 		m.Rcode, m.Ns = dns.RcodeNameError, []dns.RR{soa}
 	case name == "fail.example.com.":
 		m.Rcode = dns.RcodeServerFailure
+	case name == "back.example.com.":
+		m.Answer = []dns.RR{test.CNAME("back.example.com. 60 IN CNAME ExtBack.prod.svc.cluster.local.")}
 	case name == "refused.example.com.":
 		m.Rcode = dns.RcodeRefused
 	case name != "www.example.com.":

@@ -92,6 +92,10 @@ func (r *Responder) adopt(m, found *dns.Msg) *dns.EDNS0_EDE {
 		m.Rcode = dns.RcodeServerFailure
 		explanation = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNoReachableAuthority, ExtraText: "no answer for the external name"}
 	}
+	if m.Rcode == dns.RcodeSuccess && loops(m.Answer) { // through a plugin that drops the rcode of what it looked up
+		m.Rcode = dns.RcodeServerFailure
+		explanation = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "the chain of aliases is a loop"}
+	}
 	if m.Rcode != dns.RcodeServerFailure {
 		m.Ns = soaOf(found)
 	}
@@ -99,6 +103,22 @@ func (r *Responder) adopt(m, found *dns.Msg) *dns.EDNS0_EDE {
 		m.Rcode, m.Ns, m.Answer = dns.RcodeSuccess, nil, m.Answer[:1]
 	}
 	return explanation
+}
+
+// loops tells whether the aliases, followed from the first record on, lead back
+// to one of them.
+func loops(rrs []dns.RR) bool {
+	targets := map[string]string{}
+	for _, rr := range rrs {
+		if alias, ok := rr.(*dns.CNAME); ok {
+			targets[strings.ToLower(alias.Hdr.Name)] = strings.ToLower(alias.Target)
+		}
+	}
+	name := strings.ToLower(rrs[0].Header().Name)
+	for range targets {
+		name = targets[name] // "" at the end of the chain
+	}
+	return targets[name] != ""
 }
 
 // soaOf is the SOA of a negative answer, if it has one, alone. A positive
