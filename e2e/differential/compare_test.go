@@ -173,7 +173,8 @@ func (c *comparison) nothing() {
 	c.want = c.header()
 	soa, _ := dns.NewRR(c.nextZone() + ` 77 IN SOA next. next. 1 7200 1800 86400 77`)
 	ns, _ := dns.NewRR(c.nextZone() + ` 77 IN NS next.`)
-	txt := &dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 77}, Txt: []string{"next"}}
+	txt := &dns.TXT{Hdr: dns.RR_Header{Name: asciiLower(name), // as the file plugin spells it
+		Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 77}, Txt: []string{"next"}}
 	switch c.question.qtype() {
 	case dns.TypeTXT:
 		c.want.Answer, c.want.Ns = []dns.RR{txt}, []dns.RR{ns}

@@ -359,7 +359,13 @@ func (g *gardener) changeSlice(ctx context.Context, namespace string) error {
 		count = 8 // without the addresses of the targets, a small one holds them
 	}
 	for i := range count {
-		slice.Endpoints = append(slice.Endpoints, g.endpoint(family, namespace, i, count))
+		e := g.endpoint(family, namespace, i, count)
+		for _, other := range slice.Endpoints {
+			if slices.ContainsFunc(other.Addresses, func(a string) bool { return slices.Contains(e.Addresses, a) }) {
+				e.Zone = other.Zone // an address is in one place
+			}
+		}
+		slice.Endpoints = append(slice.Endpoints, e)
 	}
 	var err error
 	if have == nil {
