@@ -3,6 +3,7 @@
 GO  ?= go
 BIN := bin/coredns
 T   ?= 1m
+ROUNDS ?= 3
 
 # The flags of the shipped binary. They are everybody's, so that a package that the binary, the tests and the linters
 # share is compiled once. The race detector alone needs cgo.
