@@ -173,8 +173,9 @@ func TestReloadWithAndWithout(t *testing.T) {
 	}
 	process.mu.Lock()
 	defer process.mu.Unlock()
-	if len(process.listeners) != 0 || len(process.claims) != 0 {
-		t.Errorf("%d listeners and %d claims are left; want none", len(process.listeners), len(process.claims))
+	address := "dns://" + server
+	if process.listeners[address] != nil || len(process.claims[address]) != 0 {
+		t.Errorf("listener %v and %d claims are left; want none", process.listeners[address], len(process.claims[address]))
 	}
 }
 
