@@ -46,6 +46,7 @@ type curious struct {
 	view   view
 	owners []netip.Addr // addresses that something has
 	shared []netip.Addr // those of them that are a service's own and an endpoint's
+	served []key        // services with a ready endpoint that the block shows
 }
 
 func newCurious(random *rand.Rand, v view) *curious {
@@ -55,6 +56,11 @@ func newCurious(random *rand.Rand, v view) *curious {
 			if a, err := netip.ParseAddr(text); err == nil {
 				c.owners = append(c.owners, a)
 			}
+		}
+	}
+	for _, at := range slices.SortedFunc(maps.Keys(v.services), key.compare) {
+		if v.service(at.namespace, at.name) != nil && len(v.endpoints(at.namespace, at.name)) > 0 {
+			c.served = append(c.served, at)
 		}
 	}
 	own := len(c.owners)
@@ -197,7 +203,10 @@ func (c *curious) namespaceName() string {
 func (c *curious) serviceName() string {
 	r := c.random
 	at := key{c.namespaceName(), pick(r, serviceNames)}
-	if !in(r, 8) {
+	switch n := r.IntN(16); {
+	case n < 7 && len(c.served) > 0:
+		at = pick(r, c.served)
+	case n < 14:
 		at = pick(r, slices.SortedFunc(maps.Keys(c.view.services), key.compare))
 	}
 	base := at.name + "." + at.namespace
@@ -288,6 +297,10 @@ func (c *curious) reverseName() string {
 	}
 	labels := dns.SplitDomainName(name)
 	switch r.IntN(10) {
+	case 9:
+		if in(r, 8) {
+			return pick(r, []string{"svc.", "pod.", "x.svc.", "dns."}) + labels[len(labels)-2] + ".arpa."
+		}
 	case 0: // a prefix
 		labels = labels[r.IntN(len(labels)-1):]
 	case 1:
@@ -328,7 +341,7 @@ func (c *curious) nearly(name string) string {
 		j := r.IntN(len(labels))
 		labels[i], labels[j] = labels[j], labels[i]
 	case 7:
-		labels[i] = labels[i][:max(1, len(labels[i])-1)]
+		labels[i] = labels[i][:max(0, len(labels[i])-1)] // an empty label makes no name, and is asked for nowhere
 	case 8:
 		for len(strings.Join(labels, ".")) < 190 {
 			labels = slices.Insert(labels, 0, strings.Repeat("x", 50))

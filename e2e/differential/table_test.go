@@ -220,6 +220,14 @@ var differences = []difference{
 				c.nothing()
 			}
 		}},
+	{id: "reverse-svc", chapter: chapterReverse,
+		text: "`svc` and `pod` are no names in a reverse zone. In stock they exist there.",
+		apply: func(c *comparison) {
+			l := c.meaning.labels
+			if c.meaning.form == impossible && strings.HasSuffix(c.meaning.zone, ".arpa.") && len(l) > 0 && (l[0] == "svc" || l[0] == "pod") && !c.stockNo() {
+				c.nothing()
+			}
+		}},
 	{id: "reverse-types", chapter: chapterReverse,
 		text: "The reverse name of an address exists for every type, not only for PTR.",
 		apply: func(c *comparison) {

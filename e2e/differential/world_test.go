@@ -236,7 +236,7 @@ func (g *gardener) changeService(ctx context.Context, at key) error {
 		switch {
 		case have.Spec.Type == corev1.ServiceTypeExternalName:
 			changed.Spec.ExternalName = pick(g.random, externalNames)
-		default:
+		case have.Spec.Type == corev1.ServiceTypeClusterIP: // the others' ports have node ports, which would have to stay
 			changed.Spec.Ports = g.servicePorts(have.Spec.ClusterIP != corev1.ClusterIPNone)
 		}
 		changed, err := services.Update(ctx, changed, metav1.UpdateOptions{})
@@ -379,6 +379,9 @@ func (g *gardener) changeSlice(ctx context.Context, namespace string) error {
 
 func (g *gardener) slicePorts() []discoveryv1.EndpointPort {
 	var ports []discoveryv1.EndpointPort
+	if in(g.random, 5) {
+		return nil
+	}
 	if in(g.random, 5) {
 		number, protocol, none := g.port(), pick(g.random, protocols), ""
 		return []discoveryv1.EndpointPort{{Name: &none, Port: &number, Protocol: &protocol}}
