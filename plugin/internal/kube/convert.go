@@ -218,6 +218,9 @@ func (c converter) pod(o *corev1.Pod, f *faults) *index.Pod {
 }
 
 func (c converter) namespace(o *corev1.Namespace, f *faults) *index.Namespace {
+	if !c.shows(o.Name) {
+		return nil
+	}
 	if !isLabel(o.Name) {
 		f.add(badName, "name %q: want a DNS label", o.Name)
 		return nil

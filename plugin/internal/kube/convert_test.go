@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	mcs "sigs.k8s.io/mcs-api/pkg/apis/v1beta1"
 
@@ -246,4 +247,18 @@ func importedSlice(cluster, endpoints string) string {
 
 func pod(status string) string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: prod, resourceVersion: "7", labels: {app: web}}, status: {%s}}`, status)
+}
+
+// A namespace that the Namespaces option leaves out is passed over on arrival,
+// as what is in it is: the Index would not hold it, and the self-check would
+// miss it for ever.
+func TestNamespaceLeftOut(t *testing.T) {
+	c := converter{config: Config{Namespaces: []string{"prod"}}}
+	for name, want := range map[string]bool{"prod": true, "kube-system": false} {
+		var f faults
+		o := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if got := c.namespace(o, &f); (got != nil) != want || len(f) > 0 {
+			t.Errorf("namespace %s: %v, %v; want it kept: %t", name, got, f, want)
+		}
+	}
 }
