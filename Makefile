@@ -49,6 +49,8 @@ test: ## Run all tests: lint, unit, fuzz, e2e
 	@$(MAKE) --no-print-directory e2e
 
 unit: ## Run the tests that need no cluster, the plugin's with the race detector
+	@# As root, tests make networks of their own.
+	@[ "$$(id -u)" -ne 0 ] || build/need.sh ip:iproute2
 	CGO_ENABLED=1 $(GO) test -race ./plugin/...
 	$(GO) test -short ./build/coredns
 

@@ -29,7 +29,7 @@ func namespaced(t *testing.T) bool {
 		t.Skip("a network of its own needs root")
 	}
 	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("a network of its own needs ip, of iproute2")
+		t.Fatal("a network of its own needs the command ip: install iproute2")
 	}
 	c := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	c.Env = append(os.Environ(), inNamespace+"=1")
