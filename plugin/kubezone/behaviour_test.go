@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/pkg/nonwriter"
 	"github.com/coredns/coredns/plugin/test"
@@ -274,6 +275,90 @@ var behaviour = []struct {
 		10.0.96.10.in-addr.arpa. PTR = NXDOMAIN
 		10.1.244.10.in-addr.arpa. PTR = NXDOMAIN
 		1.0.97.10.in-addr.arpa. PTR = nosel.other.svc.cluster.local.
+	`},
+	{"denied namespaces", "deny_namespaces other svc", `
+		nosel.other.svc.cluster.local. A = NXDOMAIN
+		_http._tcp.nosel.other.svc.cluster.local. SRV = NXDOMAIN
+		other.svc.cluster.local. A = NXDOMAIN
+		other.pod.cluster.local. A = NXDOMAIN
+		1.0.97.10.in-addr.arpa. PTR = NXDOMAIN
+		0.97.10.in-addr.arpa. PTR = NXDOMAIN
+		web.prod.svc.cluster.local. A = 10.96.0.10
+		prod.svc.cluster.local. A = NODATA
+		svc.svc.cluster.local. A = NXDOMAIN
+	`},
+	{"public suffixes denied", "deny_namespaces public_suffixes\npods insecure", `
+		web.prod.svc.cluster.local. A = NXDOMAIN
+		_http._tcp.web.prod.svc.cluster.local. SRV = NXDOMAIN
+		db-0.db.prod.svc.cluster.local. A = NXDOMAIN
+		ext.prod.svc.cluster.local. CNAME = NXDOMAIN
+		prod.svc.cluster.local. A = NXDOMAIN
+		10-244-9-9.prod.pod.cluster.local. A = NXDOMAIN
+		10.0.96.10.in-addr.arpa. PTR = NXDOMAIN
+		10.1.244.10.in-addr.arpa. PTR = NXDOMAIN
+		empty.svc.cluster.local. A = NODATA
+		nosel.other.svc.cluster.local. A = 10.97.0.1
+		1-2-3-4.other.pod.cluster.local. A = 1.2.3.4
+	`},
+	{"public suffixes but one denied", "deny_namespaces public_suffixes !prod", `
+		web.prod.svc.cluster.local. A = 10.96.0.10
+		prod.svc.cluster.local. A = NODATA
+	`},
+	{"pod ranges", "pods insecure\npod_ranges 10.244.0.0/16 fd00:244::/56", `
+		10-244-9-9.prod.pod.cluster.local. A = 10.244.9.9
+		10-244-9-9.prod.pod.cluster.local. AAAA = NODATA
+		10-245-0-0.prod.pod.cluster.local. A = NXDOMAIN
+		10-245-0-0.prod.pod.cluster.local. AAAA = NXDOMAIN
+		169-254-169-254.prod.pod.cluster.local. A = NXDOMAIN
+		fd00-244--1.prod.pod.cluster.local. AAAA = fd00:244::1
+		fd00-245--1.prod.pod.cluster.local. AAAA = NXDOMAIN
+		prod.pod.cluster.local. A = NODATA
+	`},
+	{"private pod ranges", "pods insecure\npod_ranges private", `
+		10-1-2-3.prod.pod.cluster.local. A = 10.1.2.3
+		192-168-0-1.prod.pod.cluster.local. A = 192.168.0.1
+		100-64-0-1.prod.pod.cluster.local. A = 100.64.0.1
+		fd00--1.prod.pod.cluster.local. AAAA = fd00::1
+		169-254-169-254.prod.pod.cluster.local. A = NXDOMAIN
+		127-0-0-1.prod.pod.cluster.local. A = NXDOMAIN
+		1-2-3-4.prod.pod.cluster.local. A = NXDOMAIN
+		172-32-0-1.prod.pod.cluster.local. A = NXDOMAIN
+		fe80--1.prod.pod.cluster.local. AAAA = NXDOMAIN
+	`},
+	{"pod ranges of verified pods", "pods verified\npod_ranges 10.244.0.0/16", `
+		10-244-9-9.prod.pod.cluster.local. A = 10.244.9.9
+		fd00-244--99.prod.pod.cluster.local. AAAA = NXDOMAIN
+	`},
+	{"reverse ranges", "fallthrough\nreverse_ranges 10.244.0.0/16", `
+		10.1.244.10.in-addr.arpa. PTR = db-0.db.prod.svc.cluster.local., 10-244-1-10.alpha.prod.svc.cluster.local.
+		99.99.244.10.in-addr.arpa. PTR = NXDOMAIN
+		99.244.10.in-addr.arpa. PTR = NXDOMAIN
+		1.244.10.in-addr.arpa. PTR = NODATA
+		244.10.in-addr.arpa. PTR = NODATA
+		lb._dns-sd._udp.0.99.244.10.in-addr.arpa. PTR = NXDOMAIN
+		x\.99.244.10.in-addr.arpa. PTR = NXDOMAIN
+		10.in-addr.arpa. PTR = NEXT
+		x\.244.10.in-addr.arpa. PTR = NEXT
+		1.0.245.10.in-addr.arpa. PTR = NEXT
+		10.0.96.10.in-addr.arpa. PTR = web.prod.svc.cluster.local.
+		1.0.96.10.in-addr.arpa. PTR = NEXT
+		missing.prod.svc.cluster.local. A = NEXT
+	`},
+	{"private reverse ranges", "fallthrough\nreverse_ranges private", `
+		1.0.96.10.in-addr.arpa. PTR = NXDOMAIN
+		96.10.in-addr.arpa. PTR = NODATA
+		1.1.16.172.in-addr.arpa. PTR = NXDOMAIN
+		1.1.168.192.in-addr.arpa. PTR = NXDOMAIN
+		1.1.64.100.in-addr.arpa. PTR = NXDOMAIN
+		254.169.254.169.in-addr.arpa. PTR = NXDOMAIN
+		b._dns-sd._udp.0.0.168.192.in-addr.arpa. PTR = NXDOMAIN
+		0.0.e.f.ip6.arpa. PTR = NEXT
+		0.8.e.f.ip6.arpa. PTR = NXDOMAIN
+		1.0.0.d.f.ip6.arpa. PTR = NXDOMAIN
+		8.8.8.8.in-addr.arpa. PTR = NEXT
+		1.1.32.172.in-addr.arpa. PTR = NEXT
+		b._dns-sd._udp.8.8.8.8.in-addr.arpa. PTR = NEXT
+		missing.prod.svc.cluster.local. A = NEXT
 	`},
 	{"noendpoints", "noendpoints", `
 		web.prod.svc.cluster.local. A = 10.96.0.10
@@ -737,6 +822,31 @@ func TestCacheIsBypassedWhereNothingFallsThrough(t *testing.T) {
 		if got := start(t, options).CacheBypassZones(); !slices.Equal(got, want) {
 			t.Errorf("%q: %v; want %v", options, got, want)
 		}
+	}
+}
+
+// What is denied is in no transfer, and metadata do not tell of it; who asks from
+// there is still described.
+func TestDeniedEverywhere(t *testing.T) {
+	k := start(t, "pods verified\ndeny_namespaces public_suffixes\npod_ranges 10.244.0.0/16")
+	for _, zone := range []string{"cluster.local.", "in-addr.arpa.", "ip6.arpa."} {
+		for name := range expectTransfer(t, k, zone) {
+			if strings.Contains(name, "prod") {
+				t.Errorf("%s is transferred", name)
+			}
+		}
+	}
+	w := &test.ResponseWriter{RemoteIP: "10.244.9.9"}
+	state := request.Request{W: w, Req: new(dns.Msg).SetQuestion("web.prod.svc.cluster.local.", dns.TypeA)}
+	ctx := k.Metadata(metadata.ContextWithMetadata(context.Background()), state)
+	if f := metadata.ValueFunc(ctx, "kubernetes/service"); f != nil {
+		t.Errorf("metadata tells of service %q", f())
+	}
+	if f := metadata.ValueFunc(ctx, "kubernetes/client-namespace"); f == nil || f() != "prod" {
+		t.Error("metadata do not say where the client is")
+	}
+	if path := k.AutoPath(state); path[0] != "prod.svc.cluster.local." {
+		t.Errorf("AutoPath = %q; want that of the client's namespace, where nothing is found", path)
 	}
 }
 

@@ -3,6 +3,7 @@ package kubezone
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -14,8 +15,10 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	"github.com/kubezone/kubezone/plugin/internal/corefile"
+	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/kubezone/kubezone/plugin/internal/kube"
 	"github.com/kubezone/kubezone/plugin/internal/respond"
+	"github.com/kubezone/kubezone/plugin/internal/schema"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -56,10 +59,12 @@ type config struct {
 	// namespaces (sorted) and namespaceLabels is set. The label selectors are
 	// in the form that the API server takes.
 	namespaces      []string
+	denied          index.Denial
 	namespaceLabels string
 	labels          string
 
 	pods             podMode
+	podRanges        []netip.Prefix // any address if empty
 	endpointPodNames bool
 	noendpoints      bool
 	zonal            bool
@@ -68,6 +73,7 @@ type config struct {
 	ttl               uint32 // seconds
 	negativeTTL       uint32 // seconds
 	fall              fall.F
+	reverseRanges     []netip.Prefix // whose reverse names never fall through
 	ignoreEmpty       bool
 	explain           respond.Explain
 	ptr               ptrMode
@@ -111,12 +117,15 @@ func parse(c *caddy.Controller) (config, error) {
 	if err != nil {
 		return config{}, err
 	}
-	for _, check := range []func(*parser) error{checkZones, checkSource, checkSnapshot, checkSelection, checkEndpoints} {
+	for _, check := range []func(*parser) error{checkZones, checkSource, checkSnapshot, checkSelection, checkDenied, checkPods, checkEndpoints} {
 		if err := check(p); err != nil {
 			return config{}, err
 		}
 	}
 	p.CheckFall(p.Config.fall.Zones)
+	if len(p.Config.fall.Zones) == 0 {
+		ignore(p, "reverse_ranges", "nothing falls through")
+	}
 	if !p.Has("negative_ttl") {
 		p.Config.negativeTTL = min(p.Config.ttl, maxDefaultNegativeTTL)
 	}
@@ -139,10 +148,12 @@ var options = []option{
 	{Name: "apiserver_burst", Usage: "BURST", Min: 1, Max: 1, Set: corefile.Whole(func(c *config) *int { return &c.burst }, 0, math.MaxInt32)},
 	{Name: "apiserver_max_inflight", Usage: "MAX", Min: 1, Max: 1, Set: corefile.Whole(func(c *config) *int { return &c.maxInflight }, 0, math.MaxInt32)},
 	{Name: "namespaces", Usage: "NAMESPACE...", Min: 1, Max: corefile.Many, Set: setNamespaces},
+	{Name: "deny_namespaces", Usage: "public_suffixes|[!]NAMESPACE...", Min: 1, Max: corefile.Many, Set: setDenied},
 	{Name: "namespace_labels", Usage: "EXPRESSION", Min: 1, Max: corefile.Many, Set: selector(func(c *config) *string { return &c.namespaceLabels })},
 	{Name: "labels", Usage: "EXPRESSION", Min: 1, Max: corefile.Many, Set: selector(func(c *config) *string { return &c.labels })},
 	{Name: "pods", Usage: "disabled|insecure|verified", Min: 1, Max: 1, Set: corefile.OneOf(func(c *config) *podMode { return &c.pods },
 		corefile.Word("disabled", podsDisabled), corefile.Word("insecure", podsInsecure), corefile.Word("verified", podsVerified))},
+	{Name: "pod_ranges", Usage: "private|CIDR...", Min: 1, Max: corefile.Many, Set: ranges(func(c *config) *[]netip.Prefix { return &c.podRanges }, schema.PrivateSpace)},
 	{Name: "endpoint_pod_names", Set: corefile.Flag(func(c *config) *bool { return &c.endpointPodNames })},
 	{Name: "noendpoints", Set: corefile.Flag(func(c *config) *bool { return &c.noendpoints })},
 	{Name: "zonal", Set: corefile.Flag(func(c *config) *bool { return &c.zonal })},
@@ -150,6 +161,7 @@ var options = []option{
 	{Name: "ttl", Usage: "SECONDS", Min: 1, Max: 1, Set: corefile.Whole(func(c *config) *uint32 { return &c.ttl }, 0, maxTTL)},
 	{Name: "negative_ttl", Usage: "SECONDS", Min: 1, Max: 1, Set: corefile.Whole(func(c *config) *uint32 { return &c.negativeTTL }, 0, maxTTL)},
 	{Name: "fallthrough", Usage: "[ZONES...]", Max: corefile.Many, Set: corefile.Fall(func(c *config) *fall.F { return &c.fall })},
+	{Name: "reverse_ranges", Usage: "private|CIDR...", Min: 1, Max: corefile.Many, Set: ranges(func(c *config) *[]netip.Prefix { return &c.reverseRanges }, respond.ClusterSpace)},
 	{Name: "ignore", Usage: "empty_service", Min: 1, Max: 1, Set: corefile.OneOf(func(c *config) *bool { return &c.ignoreEmpty }, corefile.Word("empty_service", true))},
 	{Name: "ptr", Usage: "all|first", Min: 1, Max: 1, Set: corefile.OneOf(func(c *config) *ptrMode { return &c.ptr },
 		corefile.Word("all", ptrAll), corefile.Word("first", ptrFirst))},
@@ -234,6 +246,51 @@ func setNamespaces(p *parser, names []string) error {
 	slices.Sort(p.Config.namespaces)
 	p.Config.namespaces = slices.Compact(p.Config.namespaces)
 	return nil
+}
+
+// publicSuffixes stands for all namespaces whose names are public suffixes; as
+// it holds an underscore, it is not the name of one.
+const publicSuffixes = "public_suffixes"
+
+func setDenied(p *parser, args []string) error {
+	d := &p.Config.denied
+	for _, arg := range args {
+		if arg == publicSuffixes {
+			d.PublicSuffixes = true
+			continue
+		}
+		name, except := strings.CutPrefix(strings.ToLower(arg), "!")
+		if validation.IsDNS1123Label(name) != nil {
+			return fmt.Errorf("%q: want names of namespaces, %s, or ! and the name of a namespace", arg, publicSuffixes)
+		}
+		switch {
+		case !except:
+			d.Names = append(d.Names, name)
+		case !index.IsPublicSuffix(name):
+			return fmt.Errorf("%q: not a public suffix, so it is not denied", arg)
+		default:
+			d.Except = append(d.Except, name)
+		}
+	}
+	return nil
+}
+
+// ranges sets an option to networks, for some of which there is a word.
+func ranges(field func(*config) *[]netip.Prefix, private []netip.Prefix) func(*parser, []string) error {
+	return func(p *parser, args []string) error {
+		for _, arg := range args {
+			if arg == "private" {
+				*field(&p.Config) = append(*field(&p.Config), private...)
+				continue
+			}
+			network, err := netip.ParsePrefix(arg)
+			if err != nil || network != network.Masked() || network.Addr().Is4In6() {
+				return fmt.Errorf("%q: want networks such as 10.244.0.0/16, without bits behind the prefix, or private", arg)
+			}
+			*field(&p.Config) = append(*field(&p.Config), network)
+		}
+		return nil
+	}
 }
 
 func setMulticluster(p *parser, args []string) (err error) {
@@ -356,6 +413,26 @@ func checkSnapshot(p *parser) error {
 func checkSelection(p *parser) error {
 	if p.Has("namespaces") && p.Has("namespace_labels") {
 		return p.At("namespace_labels").Errorf("namespace_labels: not together with namespaces at %s; want one of them", p.At("namespaces"))
+	}
+	return nil
+}
+
+func checkDenied(p *parser) error {
+	d := p.Config.denied
+	if len(d.Except) > 0 && !d.PublicSuffixes {
+		return p.At("deny_namespaces").Errorf("deny_namespaces %q: only together with %s, from which it is taken out", "!"+d.Except[0], publicSuffixes)
+	}
+	for _, namespace := range p.Config.namespaces {
+		if d.Denies(namespace) {
+			return p.At("namespaces").Errorf("namespaces %q: denied by deny_namespaces at %s; want it in one of them", namespace, p.At("deny_namespaces"))
+		}
+	}
+	return nil
+}
+
+func checkPods(p *parser) error {
+	if p.Config.pods == podsDisabled {
+		ignore(p, "pod_ranges", "pods is disabled")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package kubezone
 
 import (
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -13,8 +14,10 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin/pkg/fall"
 	"github.com/kubezone/kubezone/plugin/internal/corefile"
+	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/kubezone/kubezone/plugin/internal/kube"
 	"github.com/kubezone/kubezone/plugin/internal/respond"
+	"github.com/kubezone/kubezone/plugin/internal/schema"
 )
 
 // defaults returns what parse makes of "kubezone cluster.local", changed.
@@ -113,6 +116,17 @@ var optionCases = []optionCase{
 	{option: "namespaces", kind: "repeated", block: "namespaces a\nnamespaces b", err: `3: namespaces: given twice, first at Testfile:2; want it once, as "namespaces NAMESPACE..."`},
 	{option: "namespaces", kind: "bad", block: "namespaces a,b", err: `2: namespaces "a,b": want names of namespaces, separated by spaces`},
 
+	{option: "deny_namespaces", kind: "good", block: "deny_namespaces svc Com", want: func(c *config) { c.denied.Names = []string{"svc", "com"} }},
+	{option: "deny_namespaces", kind: "good", block: "deny_namespaces public_suffixes svc !dev !Prod", want: func(c *config) {
+		c.denied = index.Denial{Names: []string{"svc"}, PublicSuffixes: true, Except: []string{"dev", "prod"}}
+	}},
+	{option: "deny_namespaces", kind: "missing", block: "deny_namespaces", err: `2: deny_namespaces: missing argument after "deny_namespaces"; want "deny_namespaces public_suffixes|[!]NAMESPACE..."`},
+	{option: "deny_namespaces", kind: "repeated", block: "deny_namespaces a\ndeny_namespaces b", err: `3: deny_namespaces: given twice, first at Testfile:2; want it once, as "deny_namespaces public_suffixes|[!]NAMESPACE..."`},
+	{option: "deny_namespaces", kind: "bad", block: "deny_namespaces co.uk", err: `2: deny_namespaces "co.uk": want names of namespaces, public_suffixes, or ! and the name of a namespace`},
+	{option: "deny_namespaces", kind: "bad", block: "deny_namespaces public_suffixes !staging", err: `2: deny_namespaces "!staging": not a public suffix, so it is not denied`},
+	{option: "deny_namespaces", kind: "bad", block: "deny_namespaces svc !dev", err: `2: deny_namespaces "!dev": only together with public_suffixes, from which it is taken out`},
+	{option: "deny_namespaces", kind: "bad", block: "namespaces default dev\ndeny_namespaces public_suffixes", err: `2: namespaces "dev": denied by deny_namespaces at Testfile:3; want it in one of them`},
+
 	{option: "namespace_labels", kind: "good", block: "namespace_labels istio-injection=enabled", want: func(c *config) { c.namespaceLabels = "istio-injection=enabled" }},
 	{option: "namespace_labels", kind: "missing", block: "namespace_labels", err: `2: namespace_labels: missing argument after "namespace_labels"; want "namespace_labels EXPRESSION"`},
 	{option: "namespace_labels", kind: "repeated", block: "namespace_labels a\nnamespace_labels b", err: `3: namespace_labels: given twice, first at Testfile:2; want it once, as "namespace_labels EXPRESSION"`},
@@ -130,6 +144,22 @@ var optionCases = []optionCase{
 	{option: "pods", kind: "surplus", block: "pods insecure verified", err: `2: pods: surplus argument "verified"; want "pods disabled|insecure|verified"`},
 	{option: "pods", kind: "repeated", block: "pods insecure\npods insecure", err: `3: pods: given twice, first at Testfile:2; want it once, as "pods disabled|insecure|verified"`},
 	{option: "pods", kind: "bad", block: "pods insecur", err: `2: pods "insecur": want disabled or insecure or verified`},
+
+	{option: "pod_ranges", kind: "good", block: "pods insecure\npod_ranges 10.244.0.0/16 fd00:244::/56", want: func(c *config) {
+		withPodRanges(c, netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"))
+	}},
+	{option: "pod_ranges", kind: "good", block: "pods insecure\npod_ranges private 203.0.113.0/24", want: func(c *config) {
+		withPodRanges(c, append(slices.Clone(schema.PrivateSpace), netip.MustParsePrefix("203.0.113.0/24"))...)
+	}},
+	{option: "pod_ranges", kind: "good", block: "pod_ranges private", want: func(c *config) {
+		c.podRanges = schema.PrivateSpace
+		c.warnings = []string{"Testfile:2 - pod_ranges: ignored, since pods is disabled"}
+	}},
+	{option: "pod_ranges", kind: "missing", block: "pod_ranges", err: `2: pod_ranges: missing argument after "pod_ranges"; want "pod_ranges private|CIDR..."`},
+	{option: "pod_ranges", kind: "repeated", block: "pod_ranges private\npod_ranges private", err: `3: pod_ranges: given twice, first at Testfile:2; want it once, as "pod_ranges private|CIDR..."`},
+	{option: "pod_ranges", kind: "bad", block: "pod_ranges 10.244.0.0", err: `2: pod_ranges "10.244.0.0": want networks such as 10.244.0.0/16, without bits behind the prefix, or private`},
+	{option: "pod_ranges", kind: "bad", block: "pod_ranges 10.244.1.0/16", err: `2: pod_ranges "10.244.1.0/16": want networks such as 10.244.0.0/16, without bits behind the prefix, or private`},
+	{option: "pod_ranges", kind: "bad", block: "pod_ranges ::ffff:10.0.0.0/104", err: `2: pod_ranges "::ffff:10.0.0.0/104": want networks such as 10.244.0.0/16, without bits behind the prefix, or private`},
 
 	{option: "endpoint_pod_names", kind: "good", block: "endpoint_pod_names", want: func(c *config) { c.endpointPodNames = true }},
 	{option: "endpoint_pod_names", kind: "good", block: "endpoint_pod_names\nnoendpoints", want: func(c *config) {
@@ -180,6 +210,22 @@ var optionCases = []optionCase{
 	}},
 	{option: "fallthrough", kind: "repeated", block: "fallthrough\nfallthrough", err: `3: fallthrough: given twice, first at Testfile:2; want it once, as "fallthrough [ZONES...]"`},
 	{option: "fallthrough", kind: "bad", block: "fallthrough .local", err: `2: fallthrough ".local": want a zone: a domain name, or a network such as 10.0.0.0/16`},
+
+	{option: "reverse_ranges", kind: "good", block: "fallthrough\nreverse_ranges 10.244.0.0/16 fd00:244::/56", want: func(c *config) {
+		withReverseRanges(c, netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"))
+	}},
+	{option: "reverse_ranges", kind: "good", block: "fallthrough\nreverse_ranges private 203.0.113.0/24", want: func(c *config) {
+		withReverseRanges(c, append(slices.Clone(respond.ClusterSpace), netip.MustParsePrefix("203.0.113.0/24"))...)
+	}},
+	{option: "reverse_ranges", kind: "good", block: "reverse_ranges private", want: func(c *config) {
+		c.reverseRanges = respond.ClusterSpace
+		c.warnings = []string{"Testfile:2 - reverse_ranges: ignored, since nothing falls through"}
+	}},
+	{option: "reverse_ranges", kind: "missing", block: "reverse_ranges", err: `2: reverse_ranges: missing argument after "reverse_ranges"; want "reverse_ranges private|CIDR..."`},
+	{option: "reverse_ranges", kind: "repeated", block: "reverse_ranges private\nreverse_ranges private", err: `3: reverse_ranges: given twice, first at Testfile:2; want it once, as "reverse_ranges private|CIDR..."`},
+	{option: "reverse_ranges", kind: "bad", block: "reverse_ranges 10.244.0.0", err: `2: reverse_ranges "10.244.0.0": want networks such as 10.244.0.0/16, without bits behind the prefix, or private`},
+	{option: "reverse_ranges", kind: "bad", block: "reverse_ranges 10.244.1.0/16", err: `2: reverse_ranges "10.244.1.0/16": want networks such as 10.244.0.0/16, without bits behind the prefix, or private`},
+	{option: "reverse_ranges", kind: "bad", block: "reverse_ranges ::ffff:10.0.0.0/104", err: `2: reverse_ranges "::ffff:10.0.0.0/104": want networks such as 10.244.0.0/16, without bits behind the prefix, or private`},
 
 	{option: "ignore", kind: "good", block: "ignore empty_service", want: func(c *config) { c.ignoreEmpty = true }},
 	{option: "ignore", kind: "missing", block: "ignore", err: `2: ignore: missing argument after "ignore"; want "ignore empty_service"`},
@@ -256,6 +302,13 @@ var optionCases = []optionCase{
 	{option: "startup_timeout", kind: "bad", block: "startup_timeout -5s", err: `2: startup_timeout "-5s": want a duration, 0 or more, such as 5s`},
 }
 
+func withPodRanges(c *config, ranges ...netip.Prefix) { c.pods, c.podRanges = podsInsecure, ranges }
+
+func withReverseRanges(c *config, ranges ...netip.Prefix) {
+	c.reverseRanges = ranges
+	c.fall.SetZonesFromArgs(nil)
+}
+
 func TestParseOptions(t *testing.T) {
 	for _, tc := range optionCases {
 		t.Run(strings.ReplaceAll(tc.block, "\n", "; "), func(t *testing.T) {
@@ -312,9 +365,9 @@ func TestParseCountsCases(t *testing.T) {
 	}
 }
 
-const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, brake, endpoint, endpoint_pod_names, explain, " +
+const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, brake, deny_namespaces, endpoint, endpoint_pod_names, explain, " +
 	"externalname_rcode, fallthrough, ignore, kubeconfig, labels, manifests, max_stale, multicluster, namespace_labels, namespaces, " +
-	"negative_ttl, noendpoints, pods, ptr, selfcheck, snapshot, startup_timeout, tls, ttl, zonal"
+	"negative_ttl, noendpoints, pod_ranges, pods, ptr, reverse_ranges, selfcheck, snapshot, startup_timeout, tls, ttl, zonal"
 
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ name, text, err string }{

@@ -87,6 +87,7 @@ func newKubezone(cfg config, directive string) (*Kubezone, error) {
 		Responder: respond.Responder{
 			Directive: directive,
 			Fall:      cfg.fall,
+			Own:       cfg.reverseRanges,
 			Objects:   store,
 			Explain:   cfg.explain,
 			AliasCode: cfg.externalNameRcode,
@@ -115,6 +116,7 @@ func (k *Kubezone) newZones() respond.Zones {
 		TTL:         k.ttl,
 		NegativeTTL: k.negativeTTL,
 		Pods:        schema.PodMode(k.pods),
+		PodRanges:   k.podRanges,
 		Features:    k.features(),
 		Local:       func() []netip.Addr { return k.local },
 	}}
@@ -150,6 +152,7 @@ func (cfg config) kube() kube.Config {
 		Burst:           cfg.burst,
 		MaxInflight:     cfg.maxInflight,
 		Namespaces:      cfg.namespaces,
+		Denied:          cfg.denied,
 		NamespaceLabels: cfg.namespaceLabels,
 		Labels:          cfg.labels,
 		Slices:          !cfg.noendpoints,

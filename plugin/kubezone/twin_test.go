@@ -26,11 +26,18 @@ import (
 type twin struct {
 	records map[string]map[uint16][]string // by name in lower case, and type
 	pods    map[string]bool                // "address namespace"
+	guards  guards
 }
 
-func newTwin(t testing.TB, file string) *twin {
+// guards are what a twin leaves out.
+type guards struct {
+	denied    []string // namespaces
+	podRanges []string // what texts of addresses of pods begin with, if any
+}
+
+func newTwin(t testing.TB, file string, g guards) *twin {
 	t.Helper()
-	w := &twin{records: map[string]map[uint16][]string{}, pods: map[string]bool{}}
+	w := &twin{records: map[string]map[uint16][]string{}, pods: map[string]bool{}, guards: g}
 	content, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -91,9 +98,14 @@ func (w *twin) add(name string, qtype uint16, rdata string) {
 }
 
 func (w *twin) namespace(name string) {
+	if w.denies(name) {
+		return
+	}
 	w.exist(name + ".svc.cluster.local.")
 	w.exist(name + ".pod.cluster.local.")
 }
+
+func (w *twin) denies(namespace string) bool { return slices.Contains(w.guards.denied, namespace) }
 
 func (w *twin) address(name, addr string) {
 	if strings.Contains(addr, ":") {
@@ -110,15 +122,22 @@ func (w *twin) ptr(addr, name string) {
 
 func (w *twin) pod(p corev1.Pod) {
 	w.namespace(p.Namespace)
-	if p.Status.Phase != corev1.PodRunning {
+	if p.Status.Phase != corev1.PodRunning || w.denies(p.Namespace) {
 		return
 	}
 	for _, ip := range p.Status.PodIPs {
+		inRange := func(start string) bool { return strings.HasPrefix(ip.IP, start) }
+		if w.guards.podRanges != nil && !slices.ContainsFunc(w.guards.podRanges, inRange) {
+			continue
+		}
 		w.pods[ip.IP+" "+p.Namespace] = true
 	}
 }
 
 func (w *twin) service(s corev1.Service, all []discoveryv1.EndpointSlice) {
+	if w.denies(s.Namespace) {
+		return
+	}
 	w.namespace(s.Namespace)
 	name := s.Name + "." + s.Namespace + ".svc.cluster.local."
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
@@ -265,7 +284,7 @@ func (w *twin) compare(t *testing.T, k *Kubezone, name string, qtype uint16) {
 var twinTypes = []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR, dns.TypeTXT, dns.TypeCNAME, dns.TypeMX, dns.TypeHTTPS}
 
 func FuzzServeDNS(f *testing.F) {
-	k, w := start(f, "pods verified"), newTwin(f, "testdata/cluster.yaml")
+	k, w := start(f, "pods verified"), newTwin(f, "testdata/cluster.yaml", guards{})
 	for _, name := range slices.Sorted(maps.Keys(w.records)) {
 		f.Add(name, byte(0))
 	}
@@ -291,16 +310,21 @@ func asOnTheWire(name string) (string, bool) {
 
 // Names that exist, and names that nearly do, are answered as the twin does.
 func TestAgainstTwin(t *testing.T) {
-	k, w := start(t, "pods verified"), newTwin(t, "testdata/cluster.yaml")
-	names := slices.Sorted(maps.Keys(w.records))
-	for _, name := range names {
-		for _, qtype := range twinTypes {
-			w.compare(t, k, name, qtype)
+	for options, g := range map[string]guards{
+		"": {},
+		"deny_namespaces other\npod_ranges 10.244.0.0/16\nreverse_ranges private": {denied: []string{"other"}, podRanges: []string{"10.244."}},
+	} {
+		k, w := start(t, "pods verified\n"+options), newTwin(t, "testdata/cluster.yaml", g)
+		names := slices.Sorted(maps.Keys(newTwin(t, "testdata/cluster.yaml", guards{}).records))
+		for _, name := range names {
+			for _, qtype := range twinTypes {
+				w.compare(t, k, name, qtype)
+			}
 		}
-	}
-	random := rand.New(rand.NewPCG(1, 2))
-	for range 20000 {
-		w.compare(t, k, mutate(random, names), twinTypes[random.IntN(len(twinTypes))])
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 20000 {
+			w.compare(t, k, mutate(random, names), twinTypes[random.IntN(len(twinTypes))])
+		}
 	}
 }
 

@@ -51,6 +51,19 @@ func TestBeforeSync(t *testing.T) {
 			x.in-addr.arpa. PTR = NEXT`,
 		"pods verified": `
 			1-2-3-4.prod.pod.cluster.local. A = SERVFAIL`,
+		"fallthrough\nreverse_ranges 203.0.113.0/24": `
+			1.113.0.203.in-addr.arpa. PTR = SERVFAIL
+			113.0.203.in-addr.arpa. PTR = SERVFAIL
+			x.113.0.203.in-addr.arpa. PTR = NXDOMAIN
+			114.0.203.in-addr.arpa. PTR = NEXT
+			10.0.96.10.in-addr.arpa. PTR = SERVFAIL`,
+		"deny_namespaces svc com": `
+			kubernetes.default.svc.svc.cluster.local. A = NXDOMAIN
+			github.com.svc.cluster.local. A = NXDOMAIN
+			web.prod.svc.cluster.local. A = SERVFAIL`,
+		"pods insecure\npod_ranges private": `
+			1-2-3-4.prod.pod.cluster.local. A = NXDOMAIN
+			10-2-3-4.prod.pod.cluster.local. A = SERVFAIL`,
 		"namespaces prod": `
 			web.other.svc.cluster.local. A = NXDOMAIN
 			web.prod.svc.cluster.local. A = SERVFAIL`,

@@ -40,9 +40,17 @@ func (k Kind) String() string {
 type Options struct {
 	// Namespaces, if not empty, are the only ones shown.
 	Namespaces []string
+	// Denied namespaces are never shown.
+	Denied Denial
 	// SelectNamespaces shows the objects of a namespace only while the
 	// namespace itself is in the Index, as a label selector asks.
 	SelectNamespaces bool
+}
+
+// Hide tells whether the options leave the namespace out, which is known without
+// any object.
+func (o Options) Hide(namespace string) bool {
+	return (len(o.Namespaces) > 0 && !slices.Contains(o.Namespaces, namespace)) || o.Denied.Denies(namespace)
 }
 
 // An Index is safe for concurrent use. Make one with New.
@@ -97,11 +105,8 @@ func (x *Index) Count(k Kind) int { return int(x.counts[k].Load()) }
 // Serial is the highest resource version seen.
 func (x *Index) Serial() uint64 { return x.serial.Load() }
 
-// Hides tells whether the Namespaces option leaves the namespace out, which is
-// known without any object.
-func (x *Index) Hides(namespace string) bool {
-	return len(x.options.Namespaces) > 0 && !slices.Contains(x.options.Namespaces, namespace)
-}
+// Hides is Options.Hide of the Index's own.
+func (x *Index) Hides(namespace string) bool { return x.options.Hide(namespace) }
 
 // SelectsNamespaces tells whether a Service is shown only while its namespace
 // is known.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -219,6 +220,7 @@ func (c converter) pod(o *corev1.Pod, f *faults) *index.Pod {
 
 func (c converter) namespace(o *corev1.Namespace, f *faults) *index.Namespace {
 	if !c.shows(o.Name) {
+		c.logDenied(o.Name)
 		return nil
 	}
 	if !isLabel(o.Name) {
@@ -228,10 +230,22 @@ func (c converter) namespace(o *corev1.Namespace, f *faults) *index.Namespace {
 	return &index.Namespace{Name: o.Name, ResourceVersion: resourceVersion(o.ResourceVersion)}
 }
 
-// shows tells whether the Namespaces option leaves the namespace in. Pods of
-// one that is left out are kept all the same: they describe who asks.
-func (c converter) shows(namespace string) bool {
-	return len(c.config.Namespaces) == 0 || slices.Contains(c.config.Namespaces, namespace)
+// shows tells whether the options leave the namespace in. Pods of one that is
+// left out are kept all the same: they describe who asks.
+func (c converter) shows(namespace string) bool { return !c.config.options().Hide(namespace) }
+
+// denied are the namespaces that the log was told of.
+var denied sync.Map
+
+// logDenied says, once in this process, that there is a namespace that is denied:
+// either somebody tries to capture names, or the option goes too far.
+func (c converter) logDenied(namespace string) {
+	if !c.config.Denied.Denies(namespace) {
+		return
+	}
+	if _, known := denied.LoadOrStore(namespace, true); !known {
+		log.Warningf("There is a namespace %q, whose names are not served: deny_namespaces has it", namespace)
+	}
 }
 
 // objectKey shares the text of namespaces, which are few.

@@ -249,12 +249,12 @@ func pod(status string) string {
 	return fmt.Sprintf(`{apiVersion: v1, kind: Pod, metadata: {name: x, namespace: prod, resourceVersion: "7", labels: {app: web}}, status: {%s}}`, status)
 }
 
-// A namespace that the Namespaces option leaves out is passed over on arrival,
+// A namespace that the Namespaces or Denied option leaves out is passed over on arrival,
 // as what is in it is: the Index would not hold it, and the self-check would
 // miss it for ever.
 func TestNamespaceLeftOut(t *testing.T) {
-	c := converter{config: Config{Namespaces: []string{"prod"}}}
-	for name, want := range map[string]bool{"prod": true, "kube-system": false} {
+	c := converter{config: Config{Namespaces: []string{"prod", "com", "io"}, Denied: index.Denial{Names: []string{"com"}, PublicSuffixes: true, Except: []string{"prod"}}}}
+	for name, want := range map[string]bool{"prod": true, "kube-system": false, "com": false, "io": false} {
 		var f faults
 		o := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if got := c.namespace(o, &f); (got != nil) != want || len(f) > 0 {

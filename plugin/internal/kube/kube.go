@@ -41,9 +41,10 @@ type Config struct {
 	// is no limit. A watch counts until the API server has begun it.
 	MaxInflight int
 
-	Namespaces      []string // the only ones shown, if not empty
-	NamespaceLabels string   // selector of the namespaces shown, "" for all
-	Labels          string   // selector of the Services and pods shown, "" for all
+	Namespaces      []string     // the only ones shown, if not empty
+	Denied          index.Denial // namespaces that are never shown
+	NamespaceLabels string       // selector of the namespaces shown, "" for all
+	Labels          string       // selector of the Services and pods shown, "" for all
 
 	Slices  bool // EndpointSlices are wanted
 	Imports bool // ServiceImports and their EndpointSlices are wanted
@@ -61,6 +62,11 @@ type Config struct {
 	// server has; 0 for never.
 	SelfCheck time.Duration
 	NoBrake   bool // a list that takes most of a kind away is obeyed at once
+}
+
+// options say what the Index is to show.
+func (c Config) options() index.Options {
+	return index.Options{Namespaces: c.Namespaces, Denied: c.Denied, SelectNamespaces: c.NamespaceLabels != ""}
 }
 
 // kinds are the kinds of object that the Config asks for.
@@ -164,10 +170,9 @@ func Open(c Config) (*Store, error) {
 }
 
 func newStore(c Config) *Store {
-	options := index.Options{Namespaces: c.Namespaces, SelectNamespaces: c.NamespaceLabels != ""}
 	s := &Store{
-		index:   index.New(options),
-		imports: index.New(options),
+		index:   index.New(c.options()),
+		imports: index.New(c.options()),
 		synced:  make(chan struct{}),
 	}
 	wanted := c.kinds()

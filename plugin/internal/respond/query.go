@@ -7,6 +7,8 @@ import (
 
 	"github.com/coredns/coredns/request"
 	"github.com/kubezone/kubezone/plugin/internal/schema"
+
+	"github.com/miekg/dns"
 )
 
 // A query is one that is being served.
@@ -37,21 +39,24 @@ func (q *query) answer() schema.Answer {
 	return q.zone.Schema.AnswerReverse(&schema.ReverseQuestion{Name: q.name, QName: q.qname, QType: q.qtype, Room: room(&q.state)})
 }
 
-// clusterSpace is where a cluster's addresses usually are: private (RFC 1918),
-// shared (RFC 6598), unique local (RFC 4193) and link-local space.
-var clusterSpace = []netip.Prefix{
-	netip.MustParsePrefix("10.0.0.0/8"),
-	netip.MustParsePrefix("172.16.0.0/12"),
-	netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("100.64.0.0/10"),
-	netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("fc00::/7"),
+// ClusterSpace is where a cluster's addresses usually are. Their names are nobody
+// else's business (RFC 6303, RFC 7793).
+var ClusterSpace = slices.Concat(schema.PrivateSpace, []netip.Prefix{
+	netip.MustParsePrefix("169.254.0.0/16"), // link-local (RFC 3927)
 	netip.MustParsePrefix("fe80::/10"),
-}
+})
 
-// isClusterSpace tells whether a reverse name is one of an address that may
-// well be the cluster's. Its names are nobody else's business.
-func isClusterSpace(name string) bool {
-	p, ok := schema.ParseReverse(name)
-	return ok && slices.ContainsFunc(clusterSpace, func(c netip.Prefix) bool { return c.Overlaps(p) && p.Bits() >= c.Bits() })
+// isIn tells whether a name, in lower case, is the reverse name of an address in
+// one of the ranges, of a part of such a range, or below one of those, as names
+// of DNS-SD are (RFC 6763 section 11).
+func isIn(name string, ranges []netip.Prefix) bool {
+	if len(ranges) == 0 {
+		return false
+	}
+	for at, end := 0, false; !end; at, end = dns.NextLabel(name, at) {
+		if p, ok := schema.ParseReverse(name[at:]); ok {
+			return slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Overlaps(p) && p.Bits() >= r.Bits() })
+		}
+	}
+	return false
 }

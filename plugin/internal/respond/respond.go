@@ -5,6 +5,7 @@ package respond
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
@@ -20,7 +21,8 @@ type Responder struct {
 	Next      plugin.Handler
 	Directive string // the plugin's name
 	Zones     Zones
-	Fall      fall.F // where names that do not exist go on to the next plugin
+	Fall      fall.F         // where names that do not exist go on to the next plugin
+	Own       []netip.Prefix // addresses whose reverse names never do
 	Objects   Objects
 	Explain   Explain
 	AliasCode AliasCode
@@ -90,7 +92,7 @@ func (r *Responder) respond(q *query, a schema.Answer) (int, error) {
 // cache would keep a SERVFAIL that is written, nor asked of the next plugin.
 func (r *Responder) mayNotReply(q *query) bool {
 	if q.zone.Reverse {
-		return isClusterSpace(q.name) || !r.Fall.Through(q.name)
+		return isIn(q.name, ClusterSpace) || isIn(q.name, r.Own) || !r.Fall.Through(q.name)
 	}
 	return q.zone.Cached
 }
@@ -102,6 +104,9 @@ func (r *Responder) mayNotReply(q *query) bool {
 func (r *Responder) passes(q *query, a schema.Answer) bool {
 	absent := a.Outcome == schema.NameError || a.Reason == schema.OnlyEndpoints
 	if q.zone.Reverse {
+		if isIn(q.name, r.Own) {
+			return false
+		}
 		branch := a.Reason == schema.OnlyBranch && q.name != q.zone.Name
 		absent = absent || branch || a.Outcome == schema.NotSynced
 	}

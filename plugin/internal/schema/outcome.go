@@ -34,6 +34,7 @@ const (
 	EndpointsOff
 	PodsOff
 	NotAnAddress
+	OutsidePodRanges
 	NoSuchPod
 	NoSuchAddress
 	NotReverse
@@ -64,6 +65,7 @@ var reasonTexts = [numReasons]string{
 	EndpointsOff:      "endpoints are not served here (option noendpoints)",
 	PodsOff:           "pod names are not served here (option pods)",
 	NotAnAddress:      "the first label is not an address with hyphens for its separators",
+	OutsidePodRanges:  "no pod may have this address (option pod_ranges)",
 	NoSuchPod:         "no pod of the namespace has this address",
 	NoSuchAddress:     "no service or endpoint has this address",
 	NotReverse:        "not the reverse name of an address or of a prefix of one",
@@ -94,6 +96,7 @@ var reasonNames = [numReasons]string{
 	EndpointsOff:      "endpoints_off",
 	PodsOff:           "pods_off",
 	NotAnAddress:      "not_an_address",
+	OutsidePodRanges:  "outside_pod_ranges",
 	NoSuchPod:         "no_such_pod",
 	NoSuchAddress:     "no_such_address",
 	NotReverse:        "not_reverse",

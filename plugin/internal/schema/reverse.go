@@ -25,6 +25,16 @@ func tooLong(name string) bool {
 	return true
 }
 
+// PrivateSpace is what networks use on their own: private (RFC 1918), shared (RFC
+// 6598) and unique local space (RFC 4193).
+var PrivateSpace = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("fc00::/7"),
+}
+
 // A ReverseQuestion is a query for a name in a reverse zone.
 type ReverseQuestion struct {
 	Name  string // in lower case

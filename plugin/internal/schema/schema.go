@@ -6,6 +6,7 @@ package schema
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
@@ -38,6 +39,7 @@ type Config struct {
 	TTL         uint32 // seconds
 	NegativeTTL uint32 // seconds
 	Pods        PodMode
+	PodRanges   []netip.Prefix // that the addresses of pods are in; any if empty
 	Grammar     Grammar
 	ApexLabel   string // of an external zone: what its name servers' names are below
 	Features    Features
@@ -151,6 +153,9 @@ func (s *Schema) pod(q *Question) Answer {
 	if !ok {
 		return Answer{Outcome: NameError, Reason: NotAnAddress}
 	}
+	if !s.mayBePod(addr) {
+		return Answer{Outcome: NameError, Reason: OutsidePodRanges}
+	}
 	if s.Pods == PodsInsecure {
 		if exists := s.namespace(q.Name.Namespace); exists.Outcome != NoData {
 			return exists
@@ -167,6 +172,11 @@ func (s *Schema) pod(q *Question) Answer {
 		return Answer{Outcome: NotSynced, Reason: NamespacesMissing}
 	}
 	return Answer{Outcome: NameError, Reason: NoSuchPod}
+}
+
+// mayBePod tells whether a pod may have the address.
+func (s *Schema) mayBePod(a netip.Addr) bool {
+	return len(s.PodRanges) == 0 || slices.ContainsFunc(s.PodRanges, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // service answers for a Service and the names below it.
