@@ -66,7 +66,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestLinkedPlugins(t *testing.T) {
-	want := strings.Fields(`acl any autopath bind bufsize cache cancel chaos debug dns64 errors file forward header health
+	want := strings.Fields(`acl any autopath bind bufsize cache cancel chaos clientlimit debug dns64 errors file forward header health
 		hosts k8s_external kubernetes kubezone loadbalance local log loop metadata minimal multisocket nsid pprof prometheus ready reload
 		rewrite root secondary shed template timeouts tls transfer tsig udpbatch view whoami on`)
 	want = append(want, "dnstap") // linked by forward, and refused all the same
@@ -85,7 +85,7 @@ func TestLinkedPlugins(t *testing.T) {
 }
 
 func TestDirectivesAreInStockOrder(t *testing.T) {
-	ours := slices.DeleteFunc(slices.Clone(directives), func(name string) bool { return name == "kubezone" || name == "udpbatch" })
+	ours := slices.DeleteFunc(slices.Clone(directives), func(name string) bool { return slices.Contains([]string{"clientlimit", "kubezone", "udpbatch"}, name) })
 	if !slices.Equal(ours, dnsserver.Directives) {
 		t.Errorf("without ours the directives are\n%q; want stock CoreDNS's\n%q", ours, dnsserver.Directives)
 	}
@@ -94,6 +94,9 @@ func TestDirectivesAreInStockOrder(t *testing.T) {
 	}
 	if i := slices.Index(directives, "udpbatch"); directives[i-1] != "shed" { // after health, whose lameduck pause its sockets are to outlive
 		t.Errorf("%q is before udpbatch; want shed", directives[i-1])
+	}
+	if i := slices.Index(directives, "clientlimit"); directives[i-1] != "prometheus" || directives[i+1] != "errors" {
+		t.Errorf("clientlimit is between %q and %q; want prometheus, which counts what it refuses, and errors", directives[i-1], directives[i+1])
 	}
 	for name := range leftOut {
 		if !slices.Contains(directives, name) {

@@ -44,6 +44,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
+	_ "github.com/kubezone/kubezone/plugin/clientlimit"
 	_ "github.com/kubezone/kubezone/plugin/k8s_external"
 	_ "github.com/kubezone/kubezone/plugin/udpbatch"
 )

@@ -13,6 +13,7 @@ const root = "github.com/kubezone/kubezone/plugin/"
 // layers says which of our packages a package may import: the plugins and respond
 // read from schema, schema from index, and kube writes to index.
 var layers = map[string][]string{
+	"clientlimit":       {"internal/corefile"},
 	"internal/corefile": {"internal/schema"},
 	"internal/index":    nil,
 	"internal/kube":     {"internal/index"},

@@ -283,9 +283,9 @@ func ranges(field func(*config) *[]netip.Prefix, private []netip.Prefix) func(*p
 				*field(&p.Config) = append(*field(&p.Config), private...)
 				continue
 			}
-			network, err := netip.ParsePrefix(arg)
-			if err != nil || network != network.Masked() || network.Addr().Is4In6() {
-				return fmt.Errorf("%q: want networks such as 10.244.0.0/16, without bits behind the prefix, or private", arg)
+			network, err := corefile.Network(arg)
+			if err != nil {
+				return fmt.Errorf("%w, or private", err)
 			}
 			*field(&p.Config) = append(*field(&p.Config), network)
 		}

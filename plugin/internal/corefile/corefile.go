@@ -49,12 +49,27 @@ func (o Option[C]) Synopsis() string { return strings.TrimRight(o.Name+" "+o.Usa
 // which begin as cfg has them. The directive may be there once. What depends on
 // several options is for the caller to check.
 func Parse[C any](c *caddy.Controller, cfg C, options []Option[C]) (*Parser[C], error) {
+	return parse(c, cfg, (*Parser[C]).setZones, options)
+}
+
+// ParsePlain is Parse for a directive with arguments of its own in the place of
+// zones.
+func ParsePlain[C any](c *caddy.Controller, cfg C, arguments Option[C], options []Option[C]) (*Parser[C], error) {
+	return parse(c, cfg, arguments.apply, options)
+}
+
+func parse[C any](c *caddy.Controller, cfg C, arguments func(*Parser[C], []string) error, options []Option[C]) (*Parser[C], error) {
 	p := &Parser[C]{Controller: c, Config: cfg, options: options, given: make(map[string]Place)}
 	c.Next()
 	directive := c.Val()
 	p.Start = p.place()
-	if err := p.directive(); err != nil {
-		return nil, err
+	if err := arguments(p, p.RemainingArgs()); err != nil {
+		return nil, p.Start.Errorf("%w", err)
+	}
+	for p.NextBlock() {
+		if err := p.option(); err != nil {
+			return nil, err
+		}
 	}
 	if c.Next() {
 		if c.Val() == directive {
@@ -65,20 +80,12 @@ func Parse[C any](c *caddy.Controller, cfg C, options []Option[C]) (*Parser[C], 
 	return p, nil
 }
 
-// directive reads the zones and the block.
-func (p *Parser[C]) directive() error {
-	args := p.RemainingArgs()
+func (p *Parser[C]) setZones(args []string) error {
 	if _, err := ZoneNames(args); err != nil {
-		return p.Start.Errorf("%w", err)
+		return err
 	}
 	// Arguments of the form 10.0.0.0/17 become reverse zones, one or several.
 	p.Zones = plugin.OriginsFromArgsOrServerBlock(args, p.ServerBlockKeys)
-
-	for p.NextBlock() {
-		if err := p.option(); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -96,14 +103,22 @@ func (p *Parser[C]) option() error {
 	p.given[name] = at
 
 	args := p.RemainingArgs()
-	if err := o.count(args); err != nil {
-		return at.Errorf("%w", err)
-	}
 	if p.NextArg() { // RemainingArgs stops before a brace only
 		return at.Errorf("%s: unexpected %q; want %q and no block", name, p.Val(), o.Synopsis())
 	}
+	if err := o.apply(p, args); err != nil {
+		return at.Errorf("%w", err)
+	}
+	return nil
+}
+
+// apply sets the option, if there are as many arguments as it has.
+func (o Option[C]) apply(p *Parser[C], args []string) error {
+	if err := o.count(args); err != nil {
+		return err
+	}
 	if err := o.Set(p, args); err != nil {
-		return at.Errorf("%s %w", name, err)
+		return fmt.Errorf("%s %w", o.Name, err)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package corefile
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,16 @@ func Whole[C any, T int | uint32](field func(*C) *T, low, high int) func(*Parser
 		*field(&p.Config) = T(n)
 		return nil
 	}
+}
+
+// Network reads a network, which must have no bits behind its prefix. The text of
+// an error does not say what else an option takes.
+func Network(text string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p != p.Masked() || p.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("%q: want networks such as 10.244.0.0/16, without bits behind the prefix", text)
+	}
+	return p, nil
 }
 
 // A Choice is a value that an option takes, and the word for it.
