@@ -23,5 +23,6 @@ func main() {
 		log.Fatal(err)
 	}
 	refuseLeftOut()
+	limitMemory()
 	coremain.Run()
 }
