@@ -21,6 +21,9 @@ const (
 	defaultBatch   = 64   // twice as many save no more than a hundredth of a query's cost
 	defaultWorkers = 2048 // queries waiting for an answer from upstream: at 25 KiB each, 50 MiB
 	defaultQueue   = 1024 // half a second of what 2048 workers get done if each takes a second
+
+	defaultConnections = 2048 // at some 10 KiB each, and 35 KiB if they have asked just now
+	clientShare        = 4    // by default, of the connections a client may have one part in so many
 )
 
 // A config is one directive of a Corefile with its block, checked. The zero
@@ -30,6 +33,9 @@ type config struct {
 	batch   int // messages read or written by one system call
 	workers int // handlers at a time that wait for something, per address
 	queue   int // queries that wait for a worker, per address
+
+	connections int // by TCP, per address; 0 leaves TCP to CoreDNS
+	perClient   int // of these, of one client
 }
 
 // parse reads the directive that c stands at, with its block. It starts
@@ -42,11 +48,16 @@ func parse(c *caddy.Controller) (config, place, error) {
 		batch:   defaultBatch,
 		workers: defaultWorkers,
 		queue:   defaultQueue,
+
+		connections: min(defaultConnections, descriptors()/2), // the other half is for sockets to upstreams
 	}
 	c.Next()
 	start := p.place()
 	if err := p.directive(start); err != nil {
 		return config{}, place{}, err
+	}
+	if _, ok := p.given["per_client"]; !ok {
+		p.cfg.perClient = (p.cfg.connections + clientShare - 1) / clientShare
 	}
 	if c.Next() {
 		if c.Val() == directive {
@@ -76,6 +87,8 @@ var options = []option{
 	{"batch", 1, maxBatch, func(c *config) *int { return &c.batch }},
 	{"workers", 1, maxWorkers, func(c *config) *int { return &c.workers }},
 	{"queue", 0, maxWorkers, func(c *config) *int { return &c.queue }},
+	{"connections", 0, maxWorkers, func(c *config) *int { return &c.connections }},
+	{"per_client", 1, maxWorkers, func(c *config) *int { return &c.perClient }},
 }
 
 // directive reads the argument and the block.

@@ -3,11 +3,13 @@
 package udpbatch
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -52,12 +54,15 @@ func (e *listener) shrink(keep int) error {
 // close gives the address back to CoreDNS's own sockets: it takes its own out of
 // the group, answers what they hold, waits for the workers, and closes them.
 func (e *listener) close() {
-	deadline := time.After(grace)
+	deadline, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
 	e.mu.Lock()
 	e.closed = true // from now on, nothing is begun in the background
 	e.mu.Unlock()
 	e.background.Wait()
 	lanes := e.open()
+	var leaving sync.WaitGroup
+	leaving.Go(func() { e.streams.leave(deadline.Done()) })
 
 	if len(lanes) > 0 {
 		_ = steer(lanes[0].conn, steering(e.prober.magic, nil)) // nobody who is connected is chosen anyway
@@ -70,14 +75,15 @@ func (e *listener) close() {
 	for _, l := range lanes {
 		select {
 		case <-l.done:
-		case <-deadline:
+		case <-deadline.Done():
 		}
 	}
+	leaving.Wait()
 	e.mu.Lock()
 	s := e.current
 	e.mu.Unlock()
 	if s != nil {
-		e.await(s, deadline)
+		e.await(s, deadline.Done())
 	}
 	for _, l := range lanes {
 		e.closeLane(l)
@@ -91,6 +97,9 @@ func (e *listener) closeLane(l *lane) {
 	e.mu.Unlock()
 	_ = l.conn.Close()
 }
+
+// retarget makes the kernel choose our sockets, for UDP and TCP.
+func (e *listener) retarget() error { return errors.Join(e.aim(), e.streams.aim()) }
 
 // aim finds out where in the group the sockets are and makes the kernel choose
 // among them. The kernel does not tell, and other processes may have sockets in
@@ -146,7 +155,7 @@ func (p *prober) locate(lanes []*lane) ([]int, error) {
 	p.wanted, p.all = len(lanes), all
 	p.mu.Unlock()
 
-	conn, err := net.DialUDP("udp", nil, reachable(lanes[0].local.(*net.UDPAddr)))
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(reachable(lanes[0].local.(*net.UDPAddr).AddrPort())))
 	if err != nil {
 		return nil, fmt.Errorf("probing the own address: %w", err)
 	}
@@ -210,14 +219,23 @@ func (p *prober) probed(l *lane, packet []byte) bool {
 func hostPort(address string) string { return strings.TrimPrefix(address, transport.DNS+"://") }
 
 // reachable returns where to send to for what a socket is bound to.
-func reachable(bound *net.UDPAddr) *net.UDPAddr {
-	to := *bound
-	switch {
-	case !to.IP.IsUnspecified():
-	case to.IP.To4() != nil:
-		to.IP = net.IPv4(127, 0, 0, 1)
+func reachable(bound netip.AddrPort) netip.AddrPort {
+	switch address := bound.Addr().Unmap(); {
+	case !address.IsUnspecified():
+		return bound
+	case address.Is4():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), bound.Port())
 	default:
-		to.IP = net.IPv6loopback
+		return netip.AddrPortFrom(netip.IPv6Loopback(), bound.Port())
 	}
-	return &to
+}
+
+// addrPort is the address of a connection; one of IPv4 in its own form.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	at := t.AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }

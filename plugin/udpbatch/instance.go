@@ -3,9 +3,9 @@
 package udpbatch
 
 import (
+	"context"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -70,7 +70,8 @@ func (in *instance) serve(server *dnsserver.Server) dns.DecorateWriter {
 // for one that another instance has claimed, it waits until that serves it and
 // in's queries have been answered.
 func (in *instance) release() {
-	deadline := time.After(grace)
+	deadline, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
 	for _, address := range in.addresses {
 		process.mu.Lock()
 		claims := slices.DeleteFunc(process.claims[address], func(other *instance) bool {
@@ -89,7 +90,7 @@ func (in *instance) release() {
 		case len(claims) == 0:
 			e.close()
 		default:
-			e.handOver(s, deadline)
+			e.handOver(s, deadline.Done())
 		}
 	}
 	in.addresses = nil

@@ -117,19 +117,22 @@ func (l *lane) serve(m *ipv4.Message) bool {
 		return true
 	}
 	s := l.serving
-	w := &response{lane: l, secrets: s.secrets, remote: remote}
+	w := &response{lane: l, signature: signature{secrets: s.secrets}, remote: remote}
 	if l.asked {
 		w.controlLen = replyControl(w.control[:], m.OOB[:m.NN])
 	}
 	// Until the packet is read, nobody else may run the lane: its buffer is used
 	// again.
-	req := s.accept(w, packet)
+	req, refusal := s.read(&w.signature, packet)
+	if refusal != nil {
+		_ = w.WriteMsg(refusal) // whoever sent it may ask again
+	}
 	if req == nil {
 		return true
 	}
 	suffix := suffixOf(req)
 	if !l.pace.quick(suffix) {
-		l.listener.dispatch(job{lane: l, w: w, req: req, serving: s, suffix: suffix})
+		l.listener.dispatch(job{w: w, req: req, serving: s, suffix: suffix})
 		return true
 	}
 	w.turn = l.begin(suffix)

@@ -3,9 +3,13 @@
 package udpbatch
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/coredns/coredns/core/dnsserver"
 
 	"github.com/miekg/dns"
 )
@@ -21,6 +25,7 @@ type listener struct {
 	metrics *listenerMetrics
 	workers workers
 	prober  prober
+	streams streams
 
 	perBatch   atomic.Int32
 	background sync.WaitGroup // changes of the group
@@ -37,7 +42,9 @@ type listener struct {
 }
 
 func newListener(address string) *listener {
-	return &listener{address: address, metrics: newListenerMetrics(address), prober: newProber()}
+	e := &listener{address: address, metrics: newListenerMetrics(address), prober: newProber()}
+	e.streams.listener = e
+	return e
 }
 
 // serve makes the listener serve s from now on, as cfg says. Packets that have
@@ -57,13 +64,16 @@ func (e *listener) serve(s *serving, cfg config) {
 	e.perBatch.Store(int32(cfg.batch))
 	e.wanted = cfg.sockets
 	dropped := e.workers.resize(cfg.workers, cfg.queue)
+	e.streams.resize(cfg.connections, cfg.perClient)
 	e.background.Go(func() {
 		for _, j := range dropped {
 			e.drop(j)
 		}
 		e.group.Lock()
 		defer e.group.Unlock()
-		if err := e.adjust(); err != nil {
+		deadline, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		if err := errors.Join(e.adjust(), e.streams.adjust(deadline.Done())); err != nil {
 			log.Warning(err)
 		}
 	})
@@ -90,6 +100,13 @@ func (e *listener) open() []*lane {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.lanes
+}
+
+// server is the one that is served now.
+func (e *listener) server() *dnsserver.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.current.server
 }
 
 func (e *listener) batch() int { return int(e.perBatch.Load()) }
@@ -121,7 +138,7 @@ func (e *listener) leave(s *serving) {
 
 // handOver waits until another server than s is served and nobody uses s, up to
 // a deadline.
-func (e *listener) handOver(s *serving, deadline <-chan time.Time) {
+func (e *listener) handOver(s *serving, deadline <-chan struct{}) {
 	if s == nil {
 		return
 	}
@@ -145,7 +162,7 @@ func (e *listener) handOver(s *serving, deadline <-chan time.Time) {
 
 // await waits until nobody uses s, up to a deadline. Nobody else waits for the
 // same server.
-func (e *listener) await(s *serving, deadline <-chan time.Time) {
+func (e *listener) await(s *serving, deadline <-chan struct{}) {
 	e.mu.Lock()
 	if s.users == 0 {
 		e.mu.Unlock()
@@ -179,7 +196,7 @@ func (e *listener) drop(j job) {
 // takeOver runs l in another goroutine, if there is one to be had.
 func (e *listener) takeOver(l *lane) bool {
 	e.join(l.serving)
-	if !e.workers.takeOver(l) {
+	if !e.workers.takeOver(l, 1) {
 		e.leave(l.serving)
 		return false
 	}
@@ -220,7 +237,7 @@ func (e *listener) ordinary(w dns.Writer) dns.Writer {
 	e.background.Go(func() {
 		e.group.Lock()
 		defer e.group.Unlock()
-		if err := e.aim(); err != nil {
+		if err := e.retarget(); err != nil {
 			log.Warning(err)
 		}
 	})

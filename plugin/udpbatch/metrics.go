@@ -18,6 +18,15 @@ const (
 	dropWrite = "write" // the kernel did not take the reply
 )
 
+// Why a connection was closed by us, or not taken.
+const (
+	closeIdle   = "idle"   // nothing came in time
+	closeLimit  = "limit"  // it was the longest idle when there were too many
+	closeClient = "client" // the same, of one client
+	closeWrite  = "write"  // the client did not take a reply in time
+	closeFull   = "full"   // all others were in use
+)
+
 var (
 	batches = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
@@ -53,6 +62,27 @@ var (
 		Name:      "read_errors_total",
 		Help:      "Reads that failed.",
 	}, []string{"server"})
+
+	accepted = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: directive,
+		Name:      "connections_total",
+		Help:      "TCP connections that were served.",
+	}, []string{"server"})
+
+	closed = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: directive,
+		Name:      "connections_closed_total",
+		Help:      "TCP connections that the server closed before the client did, by reason.",
+	}, []string{"server", "reason"})
+
+	acceptErrors = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: directive,
+		Name:      "accept_errors_total",
+		Help:      "TCP connections that could not be accepted, mostly for want of descriptors.",
+	}, []string{"server"})
 )
 
 var (
@@ -61,7 +91,9 @@ var (
 	queueLength = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, directive, "queue_length"),
 		"Queries that wait for a worker.", []string{"server"}, nil)
 	sockets = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, directive, "sockets"),
-		"The plugin's own sockets.", []string{"server"}, nil)
+		"The plugin's own UDP sockets.", []string{"server"}, nil)
+	connections = prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, directive, "connections"),
+		"TCP connections that are open.", []string{"server"}, nil)
 )
 
 func init() { prometheus.MustRegister(gauges{}) }
@@ -73,6 +105,7 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	ch <- workersBusy
 	ch <- queueLength
 	ch <- sockets
+	ch <- connections
 }
 
 func (gauges) Collect(ch chan<- prometheus.Metric) {
@@ -87,6 +120,7 @@ func (gauges) Collect(ch chan<- prometheus.Metric) {
 		gauge(workersBusy, busy, e.address)
 		gauge(queueLength, waiting, e.address)
 		gauge(sockets, len(e.open()), e.address)
+		gauge(connections, e.streams.count(), e.address)
 	}
 }
 
@@ -95,10 +129,12 @@ type listenerMetrics struct {
 	batches, packets, ordinary, readErrors prometheus.Counter
 	expected, late                         prometheus.Counter
 	queue, write                           prometheus.Counter
+	accepted, acceptErrors                 prometheus.Counter
+	closed                                 map[string]prometheus.Counter // by reason
 }
 
 func newListenerMetrics(server string) *listenerMetrics {
-	return &listenerMetrics{
+	m := &listenerMetrics{
 		batches:    batches.WithLabelValues(server),
 		packets:    packets.WithLabelValues(server, "own"),
 		ordinary:   packets.WithLabelValues(server, "ordinary"),
@@ -107,5 +143,13 @@ func newListenerMetrics(server string) *listenerMetrics {
 		late:       dispatched.WithLabelValues(server, "late"),
 		queue:      drops.WithLabelValues(server, dropQueue),
 		write:      drops.WithLabelValues(server, dropWrite),
+
+		accepted:     accepted.WithLabelValues(server),
+		acceptErrors: acceptErrors.WithLabelValues(server),
+		closed:       make(map[string]prometheus.Counter),
 	}
+	for _, reason := range []string{closeIdle, closeLimit, closeClient, closeWrite, closeFull} {
+		m.closed[reason] = closed.WithLabelValues(server, reason)
+	}
+	return m
 }

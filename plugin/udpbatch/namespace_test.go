@@ -69,6 +69,7 @@ func TestSourceAddressOnAHostWithSeveral(t *testing.T) {
 			}
 			e := listenerOf(t, address)
 			before := metric(t, "packets_total", e.address, "ordinary")
+			connections := metric(t, "connections_total", e.address)
 			for _, asked := range append(hosts, "127.0.0.1", "127.0.0.2", "::1") {
 				if bind == "bind 0.0.0.0\n" && net.ParseIP(asked).To4() == nil {
 					continue
@@ -85,6 +86,14 @@ func TestSourceAddressOnAHostWithSeveral(t *testing.T) {
 						t.Errorf("%s at %s: the reply came from %s", name, asked, from)
 					}
 				}
+				// By TCP the reply has the right address, or none arrives.
+				c := connect(t, net.JoinHostPort(asked, fmt.Sprint(port)), client)
+				c.ask("plain.example.org.", 1)
+				c.wants(1)
+				connections++
+			}
+			if n := metric(t, "connections_total", e.address); n != connections {
+				t.Errorf("%v of %v connections came to our socket; want all", n, connections)
 			}
 			if n := metric(t, "packets_total", e.address, "ordinary") - before; n != 0 {
 				t.Errorf("%v queries were served the ordinary way; want 0", n)

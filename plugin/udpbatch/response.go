@@ -3,8 +3,8 @@
 package udpbatch
 
 import (
-	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 
@@ -23,24 +23,21 @@ var replyBuffers = sync.Pool{New: func() any { return new([replySize]byte) }}
 var (
 	errWriteAfterClose = errors.New("udpbatch: write after Close")
 	errClosed          = errors.New("udpbatch: closed already")
+	errTooLong         = fmt.Errorf("udpbatch: a message of more than %d octets", dns.MaxMsgSize)
 )
 
 // A response writes the reply to one query, as dns.ResponseWriter says. It is
 // never used again for another query: plugins may keep it. As with the ordinary
 // server's, its methods are not to be called at the same time.
 type response struct {
+	signature
 	lane       *lane
 	turn       uint64 // of the lane; 0 if the query is not handled in the lane
-	secrets    keyring
 	remote     *net.UDPAddr
 	control    [controlSize]byte // names the address to reply from
 	controlLen int
 
 	closed bool
-
-	tsigStatus error
-	requestMAC string
-	timersOnly bool
 }
 
 var (
@@ -51,10 +48,6 @@ var (
 func (w *response) LocalAddr() net.Addr { return w.lane.local }
 
 func (w *response) RemoteAddr() net.Addr { return w.remote }
-
-func (w *response) TsigStatus() error { return w.tsigStatus }
-
-func (w *response) TsigTimersOnly(only bool) { w.timersOnly = only }
 
 // Hijack does nothing: there is no connection to take over, and a query without
 // a reply is nothing that has to be told.
@@ -69,9 +62,6 @@ func (w *response) Close() error {
 	return nil
 }
 
-// ConnectionState returns nil: there is no TLS.
-func (w *response) ConnectionState() *tls.ConnectionState { return nil }
-
 // WriteMsg packs and signs a reply and hands it over to be sent. It keeps
 // nothing of m. The reply may leave with others after WriteMsg has returned; if
 // the kernel does not take it then, it is counted as dropped.
@@ -79,16 +69,8 @@ func (w *response) WriteMsg(m *dns.Msg) error {
 	if w.closed {
 		return errWriteAfterClose
 	}
-	if m.IsTsig() != nil {
-		packed, mac, err := dns.TsigGenerateWithProvider(m, w.secrets, w.requestMAC, w.timersOnly)
-		if err != nil {
-			return err
-		}
-		w.requestMAC = mac
-		return w.lane.reply(w, packed, nil)
-	}
 	buffer := replyBuffers.Get().(*[replySize]byte)
-	packed, err := m.PackBuffer(buffer[:])
+	packed, err := w.pack(m, buffer[:])
 	if err != nil {
 		replyBuffers.Put(buffer)
 		return err

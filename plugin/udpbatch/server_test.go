@@ -22,6 +22,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/multisocket"
 	_ "github.com/coredns/coredns/plugin/proxyproto"
 	_ "github.com/coredns/coredns/plugin/shed"
+	_ "github.com/coredns/coredns/plugin/timeouts"
 	_ "github.com/coredns/coredns/plugin/tsig"
 	"github.com/coredns/coredns/request"
 
@@ -88,7 +89,7 @@ func (answer) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 		if err != nil {
 			return dns.RcodeServerFailure, err
 		}
-		if n, err := w.Write(packed); n != len(packed) || err != nil {
+		if n, err := w.Write(packed); n < len(packed) || err != nil { // by TCP, CoreDNS counts the length in front, too
 			return dns.RcodeServerFailure, fmt.Errorf("Write: %d, %w", n, err)
 		}
 		return dns.RcodeSuccess, nil
@@ -97,6 +98,14 @@ func (answer) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (i
 		if w.Close() != nil || w.Close() == nil || w.WriteMsg(m) == nil {
 			txt("a closed writer writes")
 		}
+		return dns.RcodeSuccess, nil
+	case "hijack":
+		w.Hijack()
+		go func() {
+			time.Sleep(10 * time.Millisecond)
+			_ = w.WriteMsg(m)
+			_ = w.Close()
+		}()
 		return dns.RcodeSuccess, nil
 	case "later":
 		go func() {
@@ -211,7 +220,7 @@ func (e *listener) ready() bool {
 	defer e.group.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return len(e.lanes) == e.wanted
+	return len(e.lanes) == e.wanted && (e.streams.socket != nil) == (e.streams.limit > 0)
 }
 
 // eventually waits for a condition.

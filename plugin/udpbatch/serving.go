@@ -66,12 +66,12 @@ func (s *serving) action(h dns.Header) dns.MsgAcceptAction {
 	return dns.MsgAccept
 }
 
-// accept reads a packet. It returns nil if that is not a message to handle; if
-// the message is refused by its form, it has been answered. It keeps nothing of
-// packet, but may write to it.
-func (s *serving) accept(w *response, packet []byte) *dns.Msg {
+// read reads a message. It returns the query; or, if the message is refused by
+// its form, the reply to that; or neither. It keeps nothing of packet, but may
+// write to it.
+func (s *serving) read(sig *signature, packet []byte) (req, refusal *dns.Msg) {
 	if len(packet) < headerSize {
-		return nil
+		return nil, nil
 	}
 	action := s.action(dns.Header{
 		Id:      binary.BigEndian.Uint16(packet),
@@ -81,30 +81,30 @@ func (s *serving) accept(w *response, packet []byte) *dns.Msg {
 		Nscount: binary.BigEndian.Uint16(packet[8:]),
 		Arcount: binary.BigEndian.Uint16(packet[10:]),
 	})
-	req := new(dns.Msg)
+	req = new(dns.Msg)
 	switch action {
 	case dns.MsgAccept:
 		if req.Unpack(packet) != nil {
-			w.refuse(req, dns.MsgReject)
-			return nil
+			return nil, refuse(req, dns.MsgReject)
 		}
 	case dns.MsgIgnore:
-		return nil
+		return nil, nil
 	default:
-		if req.Unpack(packet[:headerSize]) == nil {
-			w.refuse(req, action)
+		if req.Unpack(packet[:headerSize]) != nil {
+			return nil, nil
 		}
-		return nil
+		return nil, refuse(req, action)
 	}
 	if t := req.IsTsig(); t != nil {
-		w.tsigStatus = dns.TsigVerifyWithProvider(packet, s.secrets, "", false)
-		w.requestMAC = t.MAC
+		sig.status = dns.TsigVerifyWithProvider(packet, s.secrets, "", false)
+		sig.requestMAC = t.MAC
 	}
-	return req
+	return req, nil
 }
 
-// refuse answers a message of which the header, and perhaps more, is known.
-func (w *response) refuse(req *dns.Msg, action dns.MsgAcceptAction) {
+// refuse makes a message of which the header, and perhaps more, is known the
+// reply to itself.
+func refuse(req *dns.Msg, action dns.MsgAcceptAction) *dns.Msg {
 	opcode := req.Opcode
 	req.SetRcodeFormatError(req)
 	req.Zero = false
@@ -113,5 +113,5 @@ func (w *response) refuse(req *dns.Msg, action dns.MsgAcceptAction) {
 		req.Rcode = dns.RcodeNotImplemented
 	}
 	req.Answer, req.Ns, req.Extra = nil, nil, nil
-	_ = w.WriteMsg(req) // whoever sent it may ask again
+	return req
 }

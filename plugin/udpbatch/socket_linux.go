@@ -3,6 +3,7 @@ package udpbatch
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"syscall"
@@ -21,11 +22,7 @@ const receiveBuffer = 1 << 20
 // openSocket opens one more socket of the group on an address. The group is
 // made of all sockets with SO_REUSEPORT on it, CoreDNS's own too.
 func openSocket(l *lane, address string) error {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		return control(c, func(fd int) error {
-			return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-		})
-	}}
+	config := net.ListenConfig{Control: sharePort}
 	pc, err := config.ListenPacket(context.Background(), "udp", address)
 	if err != nil {
 		return err
@@ -63,6 +60,50 @@ func openSocket(l *lane, address string) error {
 		_ = l.conn.Close()
 	}
 	return err
+}
+
+// streamBuffer is what the kernel may hold of a connection's queries, and of its
+// replies: a whole message of the greatest size. The kernel doubles it, for what
+// it needs itself; left alone, it takes several MiB of replies that a client does
+// not read.
+const streamBuffer = 64 << 10
+
+// openStreamSocket opens a socket that accepts connections to an address, beside
+// CoreDNS's own.
+func openStreamSocket(address string) (*net.TCPListener, error) {
+	config := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
+		if err := sharePort(network, address, c); err != nil {
+			return err
+		}
+		return control(c, func(fd int) error { // connections get the same
+			return errors.Join(
+				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, streamBuffer),
+				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, streamBuffer))
+		})
+	}}
+	config.SetMultipathTCP(false) // its sockets cannot be steered to
+	l, err := config.Listen(context.Background(), "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// sharePort lets a socket have the address of another of the same user.
+func sharePort(_, _ string, c syscall.RawConn) error {
+	return control(c, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+}
+
+// descriptors is how many files the process may have open. Go has raised the
+// limit as far as it could.
+func descriptors() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024 // what most systems begin with
+	}
+	return int(min(limit.Cur, 1<<20))
 }
 
 func control(c syscall.RawConn, f func(fd int) error) error {
@@ -138,6 +179,12 @@ func steering(magic uint64, indexes []int) []bpf.Instruction {
 	return append(program, bpf.RetConstant{Val: nowhere})
 }
 
+// always is the program that chooses the socket at an index. If there is none,
+// the kernel chooses one.
+func always(index int) []bpf.Instruction {
+	return []bpf.Instruction{bpf.RetConstant{Val: uint32(index)}}
+}
+
 // steer gives the group that conn is in a program.
 func steer(conn syscall.Conn, program []bpf.Instruction) error {
 	assembled, err := bpf.Assemble(program)
@@ -173,17 +220,17 @@ func leaveGroup(conn *net.UDPConn) error {
 		if err != nil {
 			return err
 		}
-		self := reachable(address)
+		self := reachable(address.AddrPort()).Addr()
 		if domain == unix.AF_INET6 {
-			peer := &unix.SockaddrInet6{Port: discard, Addr: [16]byte(self.IP.To16())}
-			if self.Zone != "" {
-				if i, err := net.InterfaceByName(self.Zone); err == nil {
+			peer := &unix.SockaddrInet6{Port: discard, Addr: self.As16()}
+			if self.Zone() != "" {
+				if i, err := net.InterfaceByName(self.Zone()); err == nil {
 					peer.ZoneId = uint32(i.Index)
 				}
 			}
 			to = peer
 		} else {
-			to = &unix.SockaddrInet4{Port: discard, Addr: [4]byte(self.IP.To4())}
+			to = &unix.SockaddrInet4{Port: discard, Addr: self.Unmap().As4()}
 		}
 		if err := unix.Connect(fd, to); err != nil {
 			return fmt.Errorf("connect: %w", err)

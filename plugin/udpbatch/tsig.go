@@ -7,12 +7,45 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
 
 	"github.com/miekg/dns"
 )
+
+// A signature is what a writer knows of a query's TSIG record, and how it packs
+// and signs the replies. It is the part of dns.ResponseWriter that does not
+// depend on how they are sent.
+type signature struct {
+	secrets    keyring
+	status     error
+	requestMAC string
+	timersOnly bool
+}
+
+// TsigStatus returns what was found of the query's signature.
+func (s *signature) TsigStatus() error { return s.status }
+
+// TsigTimersOnly makes the next replies be signed as continued ones.
+func (s *signature) TsigTimersOnly(only bool) { s.timersOnly = only }
+
+// ConnectionState returns nil: there is no TLS.
+func (s *signature) ConnectionState() *tls.ConnectionState { return nil }
+
+// pack packs a reply, and signs it if it says so. It keeps nothing of m. What it
+// returns is in buffer, if it fits.
+func (s *signature) pack(m *dns.Msg, buffer []byte) ([]byte, error) {
+	if m.IsTsig() == nil {
+		return m.PackBuffer(buffer)
+	}
+	packed, mac, err := dns.TsigGenerateWithProvider(m, s.secrets, s.requestMAC, s.timersOnly)
+	if err == nil {
+		s.requestMAC = mac
+	}
+	return packed, err
+}
 
 // A keyring holds TSIG secrets in base64, by the canonical name of the key. It
 // implements dns.TsigProvider, with the errors that the tsig plugin tells apart.

@@ -8,10 +8,17 @@ import (
 	"github.com/miekg/dns"
 )
 
-// A job is what a worker does: it handles a query or, if w is nil, runs the
-// lane.
+// A runner reads queries from somewhere and handles them. Run returns true once
+// another goroutine does so and this one only has handled a query, and false at
+// the end.
+type runner interface {
+	run() (lost bool)
+}
+
+// A job is what a worker does: it handles the query that w answers or, if w is
+// nil, runs the runner.
 type job struct {
-	lane    *lane
+	runner  runner
 	w       *response
 	req     *dns.Msg
 	serving *serving
@@ -58,24 +65,24 @@ func (p *workers) dispatch(j job) (dropped job, ok bool) {
 	return job{}, true
 }
 
-// takeOver runs a lane in another goroutine, as its own one is stuck in a
-// handler and counts as a worker from now on. It returns false if there are too
-// many.
-func (p *workers) takeOver(l *lane) bool {
+// takeOver runs a runner in another goroutine, as its own one is stuck in a
+// handler and counts as a worker from now on. It returns false if too many are
+// busy: all, or as much of them as the share says, such as 2 for a half.
+func (p *workers) takeOver(r runner, share int) bool {
 	p.mu.Lock()
-	if p.closed || p.busy >= p.limit {
+	if p.closed || p.busy >= p.limit/share {
 		p.mu.Unlock()
 		return false
 	}
 	p.busy++
-	p.start(job{lane: l})
+	p.start(job{runner: r})
 	return true
 }
 
-// run runs a lane in a goroutine that counts as none of the workers yet.
-func (p *workers) run(l *lane) {
+// run runs a runner in a goroutine that counts as none of the workers yet.
+func (p *workers) run(r runner) {
 	p.mu.Lock()
-	p.start(job{lane: l})
+	p.start(job{runner: r})
 }
 
 // start gives a job to an idle worker or a new one. It is called with mu held,
@@ -99,20 +106,29 @@ func (p *workers) work(j job) {
 	jobs := make(chan job, 1)
 	for ok := true; ok; j, ok = p.next(jobs) {
 		if j.w != nil {
-			j.lane.handle(j)
-		} else if lost := j.lane.run(); !lost {
-			return
+			j.w.lane.handle(j)
+		} else if lost := j.runner.run(); !lost {
+			p.enlist()
 		}
 	}
+}
+
+// enlist counts a goroutine that has run a runner to its end as a worker.
+func (p *workers) enlist() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy++
 }
 
 // next returns the newest query that waits, as its client is the most likely to
 // wait still, or else blocks until there is a job. It returns false at the end.
 func (p *workers) next(jobs chan job) (job, bool) {
 	p.mu.Lock()
-	if j, ok := p.waiting.pop(); ok {
-		p.mu.Unlock()
-		return j, true
+	if p.busy <= p.limit {
+		if j, ok := p.waiting.pop(); ok {
+			p.mu.Unlock()
+			return j, true
+		}
 	}
 	p.busy--
 	if p.closed || len(p.idle) >= keepIdle {
