@@ -314,6 +314,9 @@ func (c *Cluster) connect() error {
 	return WriteKubeconfig(c.kubeconfig, c.URL(), c.CA, c.file("admin.token"))
 }
 
+// AdminKubeconfig is a kubeconfig file of somebody who may do everything.
+func (c *Cluster) AdminKubeconfig() string { return c.kubeconfig }
+
 // awaitOwnService waits for what the API server creates by itself, a moment after it says that it is ready.
 func (c *Cluster) awaitOwnService() error {
 	return c.await(c.apiserver, func() error {

@@ -14,6 +14,8 @@ const root = "github.com/kubezone/kubezone/plugin/"
 // read from schema, schema from index, and kube writes to index.
 var layers = map[string][]string{
 	"clientlimit":       {"internal/corefile"},
+	"compare":           nil,
+	"doctor":            {"internal/index", "internal/kube", "internal/schema", "kubezone"},
 	"internal/corefile": {"internal/schema"},
 	"internal/index":    nil,
 	"internal/kube":     {"internal/index"},
