@@ -18,8 +18,14 @@ type Owner struct {
 }
 
 func (o Owner) compare(p Owner) int {
-	return cmp.Or(o.rank()-p.rank(), o.Key.compare(p.Key), strings.Compare(o.Label, p.Label))
+	if o == p {
+		return 0
+	}
+	return cmp.Or(o.rank()-p.rank(), strings.Compare(o.text(), p.text()))
 }
+
+// text sorts as the whole name does. The dashed names of an address begin alike.
+func (o Owner) text() string { return o.Label + "." + o.Key.Name + "." + o.Key.Namespace + "." }
 
 // rank orders the names of an address: a Service's own, then those from a
 // hostname, then the dashed ones.
@@ -49,8 +55,8 @@ type ownerCount struct {
 // addresses under a prefix. It never changes once published.
 type addressTable struct{ bart.Table[*owners] }
 
-// Owners are the names of the address, those from a hostname before dashed
-// ones and otherwise sorted.
+// Owners are the names of the address: a Service's own first, then those from a
+// hostname, then dashed ones, each in the order of their text.
 func (x *Index) Owners(a netip.Addr) []Owner {
 	list := x.addresses.Load().get(a)
 	if list == nil {

@@ -114,7 +114,8 @@ func (w *twin) owners(a netip.Addr) []Owner {
 			}
 			return 2
 		}
-		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name), cmp.Compare(a.Label, b.Label))
+		text := func(o Owner) string { return fmt.Sprintf("%s.%s.%s.svc", o.Label, o.Key.Name, o.Key.Namespace) }
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(text(a), text(b)))
 	})
 }
 
