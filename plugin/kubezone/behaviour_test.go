@@ -730,6 +730,23 @@ func TestExplanations(t *testing.T) {
 	}
 }
 
+// What went wrong behind an alias is told apart.
+func TestAliasExplanations(t *testing.T) {
+	k := start(t, "")
+	for name, want := range map[string]uint16{
+		"extfail.prod.svc.cluster.local.": dns.ExtendedErrorCodeNoReachableAuthority,
+		"loop1.prod.svc.cluster.local.":   dns.ExtendedErrorCodeOther,
+		"extback.prod.svc.cluster.local.": dns.ExtendedErrorCodeOther,
+	} {
+		r := new(dns.Msg).SetQuestion(name, dns.TypeA)
+		r.SetEdns0(1232, false)
+		opt := exchange(t, k, r).IsEdns0()
+		if opt == nil || len(opt.Option) != 1 || opt.Option[0].(*dns.EDNS0_EDE).InfoCode != want {
+			t.Errorf("%s: OPT %v; want the code %d alone", name, opt, want)
+		}
+	}
+}
+
 func TestNoOPTUnasked(t *testing.T) {
 	m := exchange(t, start(t, ""), new(dns.Msg).SetQuestion("missing.prod.svc.cluster.local.", dns.TypeA))
 	if m.IsEdns0() != nil {

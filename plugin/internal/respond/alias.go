@@ -85,16 +85,15 @@ func (r *Responder) adopt(m, found *dns.Msg) *dns.EDNS0_EDE {
 	}
 	m.Truncated = found.Truncated
 	var explanation *dns.EDNS0_EDE
-	switch found.Rcode {
-	case dns.RcodeSuccess, dns.RcodeNameError:
+	switch {
+	case loops(m.Answer): // which a plugin on the way may have made NOERROR
+		m.Rcode = dns.RcodeServerFailure
+		explanation = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "the chain of aliases is a loop"}
+	case found.Rcode == dns.RcodeSuccess, found.Rcode == dns.RcodeNameError:
 		m.Rcode = found.Rcode
 	default:
 		m.Rcode = dns.RcodeServerFailure
 		explanation = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNoReachableAuthority, ExtraText: "no answer for the external name"}
-	}
-	if m.Rcode == dns.RcodeSuccess && loops(m.Answer) { // through a plugin that drops the rcode of what it looked up
-		m.Rcode = dns.RcodeServerFailure
-		explanation = &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeOther, ExtraText: "the chain of aliases is a loop"}
 	}
 	if m.Rcode != dns.RcodeServerFailure {
 		m.Ns = soaOf(found)
