@@ -18,6 +18,11 @@ const (
 
 	// pollInterval is for file systems that do not tell of changes.
 	pollInterval = 2 * time.Second
+
+	// tick is what serials count. It is shorter than settleAfter, so that each
+	// edit has a tick of its own, which a restart finds again, and so long that
+	// a secondary, which compares 32 bits (RFC 1982), may miss four years.
+	tick = time.Second / 16
 )
 
 // manifests is a source that reads files. The whole set is read and checked
@@ -25,10 +30,9 @@ const (
 // read before stays.
 //
 // The serial is the time of the last change to a file or folder of the set, in
-// seconds, or one more than before where that is more: it grows with every
-// edit, also of several within a second, and across restarts, and nothing needs
-// to be written for it. It is the same on two machines only if the files have
-// the same times there.
+// ticks, or one more than before where that is more: it grows with every edit,
+// and across restarts, and nothing needs to be written for it. It is the same on
+// two machines only if the files have the same times there.
 type manifests struct {
 	config Config
 	store  *Store
@@ -149,7 +153,7 @@ func (m *manifests) read() error {
 	}
 	if content := [sha256.Size]byte(digest.Sum(nil)); content != m.content {
 		m.content = content
-		m.serial = max(m.serial+1, uint64(max(found.newest.Unix(), 0)))
+		m.serial = max(m.serial+1, ticks(found.newest))
 		set.replace(m.store, m.serial)
 		log.Infof("Read %d objects from %d manifests", set.len(), len(found.files))
 		for _, r := range m.store.reports {
@@ -161,6 +165,8 @@ func (m *manifests) read() error {
 	}
 	return nil
 }
+
+func ticks(t time.Time) uint64 { return uint64(max(t.UnixNano()/int64(tick), 0)) }
 
 // watch makes the folders those that events are about.
 func (m *manifests) watch(folders map[string]bool) {
