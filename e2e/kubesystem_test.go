@@ -46,8 +46,9 @@ func TestCorefileIsThatOfKubeadm(t *testing.T) {
 	}
 }
 
-// The rights are kubeadm's without what is no longer read, under kubeadm's names, so that one may replace the other.
-func TestRightsAreNoMoreThanThoseOfKubeadm(t *testing.T) {
+// The rights are kubeadm's without what is no longer read, and with one to list ServiceCIDRs, under kubeadm's names, so that
+// one may replace the other.
+func TestRightsAreThoseOfKubeadm(t *testing.T) {
 	t.Parallel()
 	theirs, ours := new(rbacv1.ClusterRole), new(rbacv1.ClusterRole)
 	if err := yaml.Unmarshal([]byte(kubeadmConstant(t, "CoreDNSClusterRole")), theirs); err != nil {
@@ -68,6 +69,8 @@ func TestRightsAreNoMoreThanThoseOfKubeadm(t *testing.T) {
 		t.Errorf("the role is %q; want %q", ours.Name, theirs.Name)
 	}
 	want := slices.DeleteFunc(rights(theirs), func(right string) bool { return strings.Contains(right, "endpoints.") })
+	want = append(want, "list servicecidrs.networking.k8s.io")
+	slices.Sort(want)
 	if got := rights(ours); !slices.Equal(got, want) {
 		t.Errorf("rights %v; want %v", got, want)
 	}

@@ -30,7 +30,7 @@ func TestServerAsksForNoMoreThanItsRights(t *testing.T) {
 		}
 	}
 	role := []string{"list services", "watch services", "list endpointslices", "watch endpointslices",
-		"list namespaces", "watch namespaces", "list pods", "watch pods"}
+		"list namespaces", "watch namespaces", "list pods", "watch pods", "list servicecidrs"}
 	for _, request := range requests {
 		if !slices.Contains(role, request) {
 			t.Errorf("the server asked for %q", request)

@@ -1,8 +1,13 @@
 package kubezone
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -74,6 +79,33 @@ func TestBeforeSync(t *testing.T) {
 			t.Errorf("%q: ready before sync", options)
 		}
 	}
+}
+
+// Where the API server tells what addresses Services have, reverse names of these do
+// not fall through, private or not.
+func TestBeforeSyncInServiceCIDR(t *testing.T) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/servicecidrs") {
+			http.Error(w, "not yet", http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprint(w, `{"items": [{"spec": {"cidrs": ["203.0.113.0/24", "2001:db8::/112"]}}]}`)
+	}))
+	defer api.Close()
+	k := start(t, "fallthrough\nendpoint "+api.URL)
+	for deadline := time.Now().Add(10 * time.Second); len(k.store.ServiceCIDRs()) == 0; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the ServiceCIDRs are not known")
+		}
+	}
+	expectBeforeSync(t, k, `
+		1.113.0.203.in-addr.arpa. PTR = SERVFAIL
+		113.0.203.in-addr.arpa. PTR = SERVFAIL
+		0.203.in-addr.arpa. PTR = NEXT
+		1.114.0.203.in-addr.arpa. PTR = NEXT
+		1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR = SERVFAIL
+		8.b.d.0.1.0.0.2.ip6.arpa. PTR = NEXT
+		10.0.96.10.in-addr.arpa. PTR = SERVFAIL`)
 }
 
 // expectBeforeSync asks the queries and compares the kind of answer, which is ok

@@ -92,6 +92,7 @@ func (cl *cluster) start(ctx context.Context, s *Store) error {
 	for _, f := range feeds {
 		running.Go(func() { f.run(ctx) })
 	}
+	running.Go(func() { (&cidrSeeker{client: core}).run(ctx, s) })
 	s.work.Go(func() {
 		running.Wait()
 		connections.CloseIdleConnections()

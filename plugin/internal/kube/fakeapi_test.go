@@ -46,6 +46,7 @@ type apiServer struct {
 	refuse   map[string]func(r *http.Request) *metav1.Status // by resource
 	requests []request
 	imports  []string // the versions of ServiceImports, the preferred first
+	cidrs    []string // those of one ServiceCIDR; nil where there is no such API
 }
 
 type apiEvent struct {
@@ -281,6 +282,8 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.importGroup(w)
 	case resource == "serviceimports" && !a.servesImports(r.URL.Path):
 		a.fail(w, noImports)
+	case resource == "servicecidrs":
+		a.listCIDRs(w)
 	case query.Get("watch") == "":
 		a.list(w, resource, query, r.Header.Get("Accept"))
 	case query.Get("sendInitialEvents") != "" && !a.streaming:
@@ -341,6 +344,20 @@ func (a *apiServer) importGroup(w http.ResponseWriter) {
 	if err := a.serializer(runtime.ContentTypeJSON).Serializer.Encode(group, w); err != nil {
 		panic(err)
 	}
+}
+
+// listCIDRs tells the ServiceCIDRs, as JSON.
+func (a *apiServer) listCIDRs(w http.ResponseWriter) {
+	a.mu.Lock()
+	cidrs := a.cidrs
+	a.mu.Unlock()
+	if cidrs == nil {
+		a.fail(w, noImports)
+		return
+	}
+	w.Header().Set("Content-Type", runtime.ContentTypeJSON)
+	fmt.Fprintf(w, `{"kind": "ServiceCIDRList", "apiVersion": "networking.k8s.io/v1", "items": [{"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["%s"]}}]}`,
+		strings.Join(cidrs, `", "`))
 }
 
 func (a *apiServer) serializer(media string) runtime.SerializerInfo {

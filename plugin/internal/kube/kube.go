@@ -6,8 +6,10 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -116,9 +118,12 @@ type Store struct {
 	snapshot *snapshotFile // nil for none
 	restored time.Time     // what the snapshot held is as of then; zero for none
 	synced   chan struct{} // closed once Synced
-	stop     context.CancelFunc
-	work     sync.WaitGroup
-	opened   int // guarded by stores.mu
+
+	serviceCIDRs atomic.Pointer[[]netip.Prefix] // nil until known
+
+	stop   context.CancelFunc
+	work   sync.WaitGroup
+	opened int // guarded by stores.mu
 }
 
 // stores are those that are open in this process.

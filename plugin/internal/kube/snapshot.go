@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -67,6 +68,8 @@ var (
 type snapshotContents struct {
 	Cluster index.Contents
 	Imports index.Contents
+
+	ServiceCIDRs []netip.Prefix
 }
 
 func newSnapshotFile(c Snapshot, id identity) *snapshotFile {
@@ -137,11 +140,15 @@ func (f *snapshotFile) restore(s *Store) {
 	var contents snapshotContents
 	var age time.Duration
 	if err == nil {
-		if age = time.Since(st.ModTime()); age > f.MaxStale {
-			log.Warningf("The snapshot %q is of %.0f s ago, more than max_stale %s: not used", f.File, age.Seconds(), f.MaxStale)
-			return
-		}
+		age = time.Since(st.ModTime())
 		contents, err = f.read()
+	}
+	if err == nil && len(contents.ServiceCIDRs) > 0 {
+		s.serviceCIDRs.Store(&contents.ServiceCIDRs) // they outlive the objects
+	}
+	if err == nil && age > f.MaxStale {
+		log.Warningf("The snapshot %q is of %.0f s ago, more than max_stale %s: its objects are not used", f.File, age.Seconds(), f.MaxStale)
+		return
 	}
 	if err == nil && (!s.index.Restore(contents.Cluster) || !s.imports.Restore(contents.Imports)) {
 		err = errMalformed
@@ -230,14 +237,14 @@ func (f *snapshotFile) save(s *Store) {
 	if f.lock == nil || !s.Synced() || s.Stale() {
 		return
 	}
-	version := fmt.Sprint(s.index.Serial(), s.imports.Serial())
+	version := fmt.Sprint(s.index.Serial(), s.imports.Serial(), s.ServiceCIDRs())
 	if version == f.written {
 		now := time.Now()
 		if err := os.Chtimes(f.File, now, now); err == nil {
 			return
 		}
 	}
-	content, err := f.encode(snapshotContents{s.index.Contents(), s.imports.Contents()})
+	content, err := f.encode(snapshotContents{s.index.Contents(), s.imports.Contents(), s.ServiceCIDRs()})
 	if err == nil {
 		err = writeAside(f.File, content)
 	}

@@ -38,6 +38,9 @@ type Objects interface {
 	Complete() bool
 	// Stale tells whether what is known may be out of date.
 	Stale() bool
+	// ServiceCIDRs are where Services have their addresses, as far as is known
+	// before the objects are.
+	ServiceCIDRs() []netip.Prefix
 }
 
 // Explain says whether negative answers carry an Extended DNS Error.
@@ -92,7 +95,7 @@ func (r *Responder) respond(q *query, a schema.Answer) (int, error) {
 // cache would keep a SERVFAIL that is written, nor asked of the next plugin.
 func (r *Responder) mayNotReply(q *query) bool {
 	if q.zone.Reverse {
-		return isIn(q.name, ClusterSpace) || isIn(q.name, r.Own) || !r.Fall.Through(q.name)
+		return isIn(q.name, ClusterSpace) || isIn(q.name, r.Own) || isIn(q.name, r.Objects.ServiceCIDRs()) || !r.Fall.Through(q.name)
 	}
 	return q.zone.Cached
 }
