@@ -98,7 +98,7 @@ func (p *parser) directive(start place) error {
 		return start.errorf("%s: surplus argument %q; want %q", directive, args[1], directive+" [SOCKETS]")
 	}
 	if len(args) == 1 {
-		n, err := whole(args[0], 1, maxSockets)
+		n, err := wholeNumber(args[0], 1, maxSockets)
 		if err != nil {
 			return start.errorf("%s %w", directive, err)
 		}
@@ -137,7 +137,7 @@ func (p *parser) option() error {
 	default:
 		return at.errorf("%s: surplus argument %q; want %q", name, args[1], synopsis)
 	}
-	n, err := whole(args[0], o.low, o.high)
+	n, err := wholeNumber(args[0], o.low, o.high)
 	if err != nil {
 		return at.errorf("%s %w", name, err)
 	}
@@ -145,8 +145,8 @@ func (p *parser) option() error {
 	return nil
 }
 
-// whole reads a whole number from low to high.
-func whole(text string, low, high int) (int, error) {
+// wholeNumber reads a whole number from low to high.
+func wholeNumber(text string, low, high int) (int, error) {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < low || n > high {
 		return 0, fmt.Errorf("%q: want a whole number from %d to %d", text, low, high)

@@ -81,6 +81,11 @@ func (s *serving) read(sig *signature, packet []byte) (req, refusal *dns.Msg) {
 		Nscount: binary.BigEndian.Uint16(packet[8:]),
 		Arcount: binary.BigEndian.Uint16(packet[10:]),
 	})
+	if action == dns.MsgAccept {
+		if req = unpackQuery(packet); req != nil {
+			return req, nil
+		}
+	}
 	req = new(dns.Msg)
 	switch action {
 	case dns.MsgAccept:

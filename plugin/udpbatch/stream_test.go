@@ -47,8 +47,8 @@ func frame(message []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(message))), message...)
 }
 
-// query is a framed question for TXT records of a name, with an ID.
-func query(t testing.TB, name string, id uint16) []byte {
+// framed is a framed question for TXT records of a name, with an ID.
+func framed(t testing.TB, name string, id uint16) []byte {
 	t.Helper()
 	m := new(dns.Msg).SetQuestion(name, dns.TypeTXT)
 	m.Id = id
@@ -68,7 +68,7 @@ func (s *stream) send(octets []byte) {
 
 func (s *stream) ask(name string, id uint16) {
 	s.Helper()
-	s.send(query(s.TB, name, id))
+	s.send(framed(s.TB, name, id))
 }
 
 // receive reads a reply.
@@ -359,7 +359,7 @@ func TestTimeouts(t *testing.T) {
 	deaf := connect(t, server, "")
 	_ = deaf.SetReadBuffer(4096)
 	for id := range uint16(300) {
-		if _, err := deaf.Write(query(t, "many.example.org.", id)); err != nil {
+		if _, err := deaf.Write(framed(t, "many.example.org.", id)); err != nil {
 			break
 		}
 	}
@@ -422,7 +422,7 @@ func (a *asked) until(t testing.TB, server string, end <-chan struct{}) {
 		}
 		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 		s := &stream{conn.(*net.TCPConn), t}
-		if _, err := s.Write(query(t, "plain.example.org.", id)); err != nil {
+		if _, err := s.Write(framed(t, "plain.example.org.", id)); err != nil {
 			t.Errorf("query %d: %v", id, err)
 		} else if m, err := s.receive(); err != nil || m.Id != id {
 			t.Errorf("query %d: %v, %v", id, m, err)
