@@ -246,7 +246,7 @@ func TestKubeSystem(t *testing.T) {
 			"www.example.org. A":                                        "A 198.51.100.80",
 		})
 		for _, ttl := range []string{"11", "12", "13", "14", "15", "16", "17", "30"} {
-			harness.WriteFile(t, s.Corefile, strings.Replace(kubeSystem(t), "ttl 30\n", "ttl "+ttl+"\n", 1))
+			s.WriteCorefile(t, strings.Replace(kubeSystem(t), "ttl 30\n", "ttl "+ttl+"\n", 1))
 			s.Reload() // by signal: the plugin looks every 30 to 45 s
 			showsTTL(t, s, "nginx-service.production.svc.cluster.local. A", ttl, 20*time.Second)
 			s.AwaitReady(t)
@@ -311,9 +311,9 @@ func TestEditedCorefile(t *testing.T) {
 	const question = "kubernetes.default.svc.cluster.local. A"
 	load := startLoad(t, s, map[string]string{question: "A " + apiAddress, "nothing.default.svc.cluster.local. A": "NXDOMAIN"})
 	showsTTL(t, s, question, "11", 0)
-	harness.WriteFile(t, s.Corefile, corefile("12"))
+	s.WriteCorefile(t, corefile("12"))
 	showsTTL(t, s, question, "12", 20*time.Second)
-	harness.WriteFile(t, s.Corefile, corefile("soon"))
+	s.WriteCorefile(t, corefile("soon"))
 	harness.Eventually(t, 20*time.Second, func() error {
 		if !strings.Contains(s.Log(), "soon") {
 			return errors.New("the log does not name the word that is wrong")
@@ -321,7 +321,7 @@ func TestEditedCorefile(t *testing.T) {
 		return nil
 	})
 	showsTTL(t, s, question, "12", 0)
-	harness.WriteFile(t, s.Corefile, corefile("13"))
+	s.WriteCorefile(t, corefile("13"))
 	showsTTL(t, s, question, "13", 20*time.Second)
 	s.AwaitReady(t)
 	load.stop(t)

@@ -53,7 +53,7 @@ func TestReloadKeepsEveryAnswer(t *testing.T) {
 	load := startLoad(t, s, right)
 	reload := func(ttl string) {
 		t.Helper()
-		harness.WriteFile(t, s.Corefile, withTTL(ttl))
+		s.WriteCorefile(t, withTTL(ttl))
 		s.Reload()
 		showsTTL(t, s, question, ttl, 20*time.Second)
 	}

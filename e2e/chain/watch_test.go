@@ -55,7 +55,7 @@ func TestSharedWatchesAndReload(t *testing.T) {
 		}
 	}
 
-	harness.WriteFile(t, s.Corefile, fmt.Sprintf(sharing, 12))
+	s.WriteCorefile(t, fmt.Sprintf(sharing, 12))
 	s.Reload()
 	harness.Eventually(t, 20*time.Second, func() error {
 		if ttl := s.Ask(t, "kubernetes.default.svc.cluster.local. A").Answer[0].Header().Ttl; ttl != 12 {

@@ -138,7 +138,7 @@ func withTTL(n int) string { return withOptions(fmt.Sprintf("ttl %d", 5+n)) }
 // reload gives every server a Corefile, and has it read.
 func (g *rig) reload(text string) {
 	for _, s := range g.sides {
-		harness.WriteFile(g, s.server.Corefile, text)
+		s.server.WriteCorefile(g, text)
 		s.server.Reload()
 	}
 }

@@ -39,7 +39,8 @@ type Server struct {
 	Corefile string // path
 	Started  time.Time
 
-	dial Dialer
+	dial    Dialer
+	batched bool // its blocks have udpbatch
 }
 
 // A Dialer opens a connection, perhaps in another network namespace.
@@ -94,7 +95,8 @@ func (s *Server) start(t testing.TB, corefile string, environment []string, comm
 	t.Helper()
 	dir := t.TempDir()
 	s.Corefile = filepath.Join(dir, "Corefile")
-	WriteFile(t, s.Corefile, corefile)
+	s.batched = wantsBatches()
+	s.WriteCorefile(t, corefile)
 	cmd := command(Binary(), "-conf", s.Corefile)
 	cmd.Env = append(os.Environ(), environment...)
 	cmd.Dir = dir
