@@ -2,8 +2,8 @@ package main
 
 // directives is the order in which the plugins see a query, whatever the order
 // in the Corefile. It is stock CoreDNS's order with kubezone added where
-// kubernetes is, udpbatch where shed is, and clientlimit before all that takes
-// time, so that a Corefile means the same in both. The names in leftOut are here too: a Corefile that holds one has to be
+// kubernetes is, udpbatch where shed is, nodelocal where bind is, and clientlimit
+// before all that takes time, so that a Corefile means the same in both. The names in leftOut are here too: a Corefile that holds one has to be
 // parsed to be refused well.
 var directives = []string{
 	"root",
@@ -21,6 +21,7 @@ var directives = []string{
 	"nsid",
 	"bufsize",
 	"bind",
+	"nodelocal",
 	"debug",
 	"trace",
 	"ready",

@@ -68,7 +68,7 @@ func TestVersion(t *testing.T) {
 
 func TestLinkedPlugins(t *testing.T) {
 	want := strings.Fields(`acl any autopath bind bufsize cache cancel chaos clientlimit debug dns64 errors file forward header health
-		hosts k8s_external kubernetes kubezone loadbalance local log loop metadata minimal multisocket nsid pprof prometheus ready reload
+		hosts k8s_external kubernetes kubezone loadbalance local log loop metadata minimal multisocket nodelocal nsid pprof prometheus ready reload
 		rewrite root secondary shed template timeouts tls transfer tsig udpbatch view whoami on`)
 	want = append(want, "dnstap") // linked by forward, and refused all the same
 	slices.Sort(want)
@@ -86,12 +86,15 @@ func TestLinkedPlugins(t *testing.T) {
 }
 
 func TestDirectivesAreInStockOrder(t *testing.T) {
-	ours := slices.DeleteFunc(slices.Clone(directives), func(name string) bool { return slices.Contains([]string{"clientlimit", "kubezone", "udpbatch"}, name) })
+	ours := slices.DeleteFunc(slices.Clone(directives), func(name string) bool { return slices.Contains([]string{"clientlimit", "kubezone", "nodelocal", "udpbatch"}, name) })
 	if !slices.Equal(ours, dnsserver.Directives) {
 		t.Errorf("without ours the directives are\n%q; want stock CoreDNS's\n%q", ours, dnsserver.Directives)
 	}
 	if i := slices.Index(directives, "kubezone"); directives[i+1] != "kubernetes" {
 		t.Errorf("%q follows kubezone; want kubernetes", directives[i+1])
+	}
+	if i := slices.Index(directives, "nodelocal"); directives[i-1] != "bind" { // whose addresses it adds to, and before health, whose lameduck pause comes after it has left
+		t.Errorf("%q is before nodelocal; want bind", directives[i-1])
 	}
 	if i := slices.Index(directives, "udpbatch"); directives[i-1] != "shed" { // after health, whose lameduck pause its sockets are to outlive
 		t.Errorf("%q is before udpbatch; want shed", directives[i-1])

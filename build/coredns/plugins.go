@@ -46,5 +46,6 @@ import (
 	_ "github.com/coredns/coredns/plugin/whoami"
 	_ "github.com/kubezone/kubezone/plugin/clientlimit"
 	_ "github.com/kubezone/kubezone/plugin/k8s_external"
+	_ "github.com/kubezone/kubezone/plugin/nodelocal"
 	_ "github.com/kubezone/kubezone/plugin/udpbatch"
 )

@@ -22,6 +22,7 @@ var layers = map[string][]string{
 	"internal/schema":   {"internal/index"},
 	"internal/respond":  {"internal/schema"},
 	"k8s_external":      {"internal/corefile", "internal/respond", "internal/schema", "kubezone"},
+	"nodelocal":         {"internal/corefile"},
 	"kubezone":          {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
 }
 

@@ -1,0 +1,150 @@
+package nodelocal
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// discardPort is that of RFC 863; no client asks from it.
+const discardPort = 9
+
+// mostListeners bounds the search for the successor's place among the sockets
+// that share an address.
+const mostListeners = 32
+
+// handOver leads new packets to the process that has the same addresses. The
+// kernel spreads them over all sockets that share one (SO_REUSEPORT), and what a
+// closed socket holds is lost; so the sockets are taken out of the choice while
+// they are still read.
+func (k *keeper) handOver() {
+	udp, tcp := ownSockets(k.plan)
+	for _, s := range udp {
+		if err := s.leave(); err != nil {
+			log.Warningf("Queries over UDP may be lost: %v", err)
+		}
+	}
+	for _, s := range tcp {
+		if !k.steer(s) {
+			log.Warningf("Connections to %s that begin now may be lost: no place found that leads to the other instance", s.address)
+		}
+	}
+}
+
+// An ownSocket is a descriptor of this process that is bound to an address.
+type ownSocket struct {
+	fd      int
+	address netip.AddrPort
+}
+
+// ownSockets returns the sockets that listen on the plan's addresses. CoreDNS
+// keeps them to itself, so they are looked for among the open files; they are
+// open until the servers stop, which is later.
+func ownSockets(p plan) (udp, tcp []ownSocket) {
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		log.Warningf("Sockets cannot be handed over: %v", err)
+	}
+	for _, file := range files {
+		fd, err := strconv.Atoi(file.Name())
+		if err != nil {
+			continue
+		}
+		name, err := unix.Getsockname(fd)
+		if err != nil {
+			continue
+		}
+		address, ok := bound(name)
+		if !ok || address.Port() != p.port || !slices.Contains(p.listen, address.Addr()) {
+			continue
+		}
+		switch kind, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); kind {
+		case unix.SOCK_DGRAM:
+			udp = append(udp, ownSocket{fd, address})
+		case unix.SOCK_STREAM:
+			if listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 1 {
+				tcp = append(tcp, ownSocket{fd, address})
+			}
+		}
+	}
+	return udp, tcp
+}
+
+// bound returns the address that a socket is bound to.
+func bound(name unix.Sockaddr) (netip.AddrPort, bool) {
+	switch name := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port)), true
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), uint16(name.Port)), true
+	}
+	return netip.AddrPort{}, false
+}
+
+// leave connects a UDP socket to where nothing is sent from: it gets no more
+// packets, keeps those that it has, and still sends replies.
+func (s ownSocket) leave() error {
+	to, err := s.peer()
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("connect", unix.Connect(s.fd, to))
+}
+
+func (s ownSocket) peer() (unix.Sockaddr, error) {
+	domain, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockopt", err)
+	}
+	if domain == unix.AF_INET {
+		return &unix.SockaddrInet4{Port: discardPort, Addr: s.address.Addr().As4()}, nil
+	}
+	return &unix.SockaddrInet6{Port: discardPort, Addr: s.address.Addr().As16()}, nil
+}
+
+// steer makes the kernel give new TCP connections to another process's socket.
+// It does not tell which place that has, so places are tried until the answers
+// come from there.
+func (k *keeper) steer(s ownSocket) bool {
+	for place := range mostListeners {
+		if err := steerTo(s.fd, uint32(place)); err != nil {
+			log.Warningf("Connections cannot be led to another process: %v", err)
+			return false
+		}
+		if k.leadsElsewhere(s.address) {
+			return true
+		}
+	}
+	return false
+}
+
+// leadsElsewhere tells whether connections go to the other process. With a place
+// that nobody has the kernel chooses by chance, so several have to.
+func (k *keeper) leadsElsewhere(address netip.AddrPort) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), selfTimeout)
+	defer cancel()
+	q := selfQuery{server: address, name: k.selfName}
+	for range selfTries {
+		if who, err := q.exchange(ctx, "tcp"); err != nil || who == identity {
+			return false
+		}
+	}
+	return true
+}
+
+// steerTo gives the sockets that share an address a program that chooses one
+// place always.
+func steerTo(fd int, place uint32) error {
+	program, err := bpf.Assemble([]bpf.Instruction{bpf.RetConstant{Val: place}})
+	if err != nil {
+		return err
+	}
+	filter := []unix.SockFilter{{Code: program[0].Op, Jt: program[0].Jt, Jf: program[0].Jf, K: program[0].K}}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF,
+		&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}))
+}
