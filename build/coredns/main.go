@@ -1,3 +1,5 @@
+//go:debug multipathtcp=0
+
 // Command coredns is CoreDNS with kubezone in the place of the stock kubernetes
 // plugin and without the plugins that need a cloud SDK. Flags, signals and
 // output are those of stock CoreDNS. The subcommands doctor and compare are ours.
