@@ -1,3 +1,6 @@
+// Listeners are plain TCP: the kernel lets no program choose among those of
+// Multipath TCP, with which nodelocal and udpbatch hand connections over.
+//
 //go:debug multipathtcp=0
 
 // Command coredns is CoreDNS with kubezone in the place of the stock kubernetes
