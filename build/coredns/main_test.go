@@ -86,7 +86,9 @@ func TestLinkedPlugins(t *testing.T) {
 }
 
 func TestDirectivesAreInStockOrder(t *testing.T) {
-	ours := slices.DeleteFunc(slices.Clone(directives), func(name string) bool { return slices.Contains([]string{"clientlimit", "kubezone", "nodelocal", "udpbatch"}, name) })
+	ours := slices.DeleteFunc(slices.Clone(directives), func(name string) bool {
+		return slices.Contains([]string{"clientlimit", "kubezone", "nodelocal", "udpbatch"}, name)
+	})
 	if !slices.Equal(ours, dnsserver.Directives) {
 		t.Errorf("without ours the directives are\n%q; want stock CoreDNS's\n%q", ours, dnsserver.Directives)
 	}
