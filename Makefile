@@ -64,6 +64,7 @@ e2e: build controlplane ## Run the tests against a real control plane, and build
 	@build/need.sh ip:iproute2
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
 	cd e2e && $(GO) test -count 1 -timeout 20m ./...
+	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 10m ./chain ./faults ./differential
 
 # N and SEED are of `make differential`: the same seed gives the same run.
 N    ?= 20000
@@ -107,6 +108,8 @@ long: build ## Run what takes longer than `make test`: unit tests ten times, lon
 	@$(MAKE) --no-print-directory fuzz T=5m
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./wirefuzz -for 30m
 	@build/need.sh ip:iproute2
+	cd e2e && $(GO) test -count 1 -timeout 60m -v ./floods -for 1m
+	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 60m ./...
 	cd e2e && KUBEZONE_CONTROLPLANE=$$(controlplane/build.sh oldest) && export KUBEZONE_CONTROLPLANE && \
 		$(GO) test -count 1 -timeout 60m -run '^(TestService|TestEnvironment|TestHeadless|TestPod|TestStatefulSet|TestSlice)' .
 	@$(MAKE) --no-print-directory bench ROWS=churn BENCH=-strict

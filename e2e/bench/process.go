@@ -5,12 +5,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/kubezone/kubezone/e2e/harness"
 )
 
 // A process is a program that runs while it is measured. It ends with this one at the latest.
@@ -61,34 +59,11 @@ func (p *process) output() string {
 	return string(text)
 }
 
-// cpu is the CPU time that the program has used, in user and kernel mode. The clock is that of the kernel's scheduler,
-// which is as exact for a short run as for a long one.
-func (p *process) cpu() time.Duration {
-	const scheduler = 2 // CPUCLOCK_SCHED of a whole process, see clock_getcpuclockid(3)
-	var t unix.Timespec
-	if err := unix.ClockGettime(int32(^p.pid<<3|scheduler), &t); err != nil {
-		return 0
-	}
-	return time.Duration(t.Nano())
-}
+// cpu is the CPU time that the program has used, in user and kernel mode.
+func (p *process) cpu() time.Duration { return harness.CPU(p.pid) }
 
 // memory reads a line of /proc/PID/status, such as VmRSS or VmHWM, in octets.
-func (p *process) memory(line string) int64 {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
-	if err != nil {
-		return 0
-	}
-	for l := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(l, line+":"); ok {
-			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return kib << 10
-		}
-	}
-	return 0
-}
+func (p *process) memory(line string) int64 { return harness.Memory(p.pid, line) }
 
 // forgetPeak makes VmHWM begin anew at what the program takes now.
 func (p *process) forgetPeak() error {

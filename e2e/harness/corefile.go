@@ -1,10 +1,8 @@
 package harness
 
 import (
-	"bufio"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -24,20 +22,25 @@ func wantsBatches() bool {
 	return os.Getenv("KUBEZONE_UDPBATCH") != "" && filepath.Base(Binary()) != "coredns-stock"
 }
 
-// plainBlock is the line that begins a server block of plain DNS: nothing before its names, and neither a snippet's
-// brackets nor another scheme among them.
-var plainBlock = regexp.MustCompile(`^(dns://)?[^\s#(){}:]*(:[^\s/]+)?(,? [^\s()]+)*\s*\{$`)
-
-// batched puts udpbatch into each server block of a Corefile that has not got it.
+// batched puts udpbatch into each server block of plain DNS of a Corefile that has not got it.
 func batched(corefile string) string {
 	if strings.Contains(corefile, "udpbatch") {
 		return corefile
 	}
 	var text strings.Builder
-	for lines := bufio.NewScanner(strings.NewReader(corefile)); lines.Scan(); {
-		text.WriteString(lines.Text() + "\n")
-		if plainBlock.MatchString(lines.Text()) {
-			text.WriteString("\tudpbatch\n")
+	depth := 0
+	for line := range strings.Lines(corefile) {
+		text.WriteString(line)
+		code, _, _ := strings.Cut(line, "#")
+		switch code = strings.TrimSpace(code); {
+		case code == "}":
+			depth--
+		case strings.HasSuffix(code, "{"):
+			scheme, _, other := strings.Cut(code, "://")
+			if snippet := strings.HasPrefix(code, "("); depth == 0 && !snippet && (!other || scheme == "dns") {
+				text.WriteString("\tudpbatch\n")
+			}
+			depth++
 		}
 	}
 	return text.String()

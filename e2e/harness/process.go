@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // killAfter bounds a graceful stop; a DNS server with `lameduck 5s` needs a little more than five seconds.
@@ -88,6 +91,51 @@ func (p *Process) Log() string {
 func (p *Process) Tail(lines int) string {
 	all := strings.Split(strings.TrimRight(p.Log(), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// Ended tells whether the program has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// CPU is the CPU time that the program has used.
+func (p *Process) CPU() time.Duration { return CPU(p.cmd.Process.Pid) }
+
+// Memory reads a line of /proc/PID/status, such as VmRSS or VmHWM, in octets.
+func (p *Process) Memory(line string) int64 { return Memory(p.cmd.Process.Pid, line) }
+
+// CPU is the CPU time that a process has used, in user and kernel mode. The clock is that of the kernel's scheduler,
+// which is as exact for a short run as for a long one.
+func CPU(pid int) time.Duration {
+	const scheduler = 2 // CPUCLOCK_SCHED of a whole process, see clock_getcpuclockid(3)
+	var t unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|scheduler), &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// Memory reads a line of /proc/PID/status, in octets.
+func Memory(pid int, line string) int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for l := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(l, line+":"); ok {
+			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kib << 10
+		}
+	}
+	return 0
 }
 
 // Eventually calls check until it returns nil, and fails the test with its last error once the time is over.
