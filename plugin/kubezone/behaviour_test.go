@@ -3,6 +3,7 @@ package kubezone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -18,36 +19,36 @@ import (
 	"github.com/miekg/dns"
 )
 
-// behaviour is what testdata/cluster.yaml comes to. A line is a query and what
-// answers it: rdata separated by commas, and after a plus the additional
-// section; or a negative outcome.
-var behaviour = []struct {
-	name    string
-	options string
-	queries string
-}{
+// behaviour is what testdata/cluster.yaml comes to. A line is a query, or several
+// of one name, and what answers it: rdata separated by commas, and after a plus
+// the additional section; or a negative outcome.
+var behaviour = []behaviourGroup{
 	{"service with a ClusterIP", "", `
 		web.prod.svc.cluster.local. A = 10.96.0.10
 		web.prod.svc.cluster.local. AAAA = NODATA
-		web.prod.svc.cluster.local. MX = NODATA
-		web.prod.svc.cluster.local. TXT = NODATA
-		web.prod.svc.cluster.local. HTTPS = NODATA
-		web.prod.svc.cluster.local. CNAME = NODATA
-		web.prod.svc.cluster.local. SOA = NODATA
-		web.prod.svc.cluster.local. NS = NODATA
-		web.prod.svc.cluster.local. PTR = NODATA
-		web.prod.svc.cluster.local. TYPE65280 = NODATA
+		web.prod.svc.cluster.local. others = NODATA
 		web.prod.svc.cluster.local. ANY = "RFC8482" ""
 		WEB.prod.SVC.cluster.LOCAL. A = 10.96.0.10
 		six.prod.svc.cluster.local. AAAA = fd00:10:96::6
-		six.prod.svc.cluster.local. A = NODATA
+		six.prod.svc.cluster.local. A,others = NODATA
+		six.prod.svc.cluster.local. ANY = "RFC8482" ""
+		six.prod.svc.cluster.local. SRV = 0 100 80 six.prod.svc.cluster.local. + fd00:10:96::6
 		dual.prod.svc.cluster.local. A = 10.96.0.11
 		dual.prod.svc.cluster.local. AAAA = fd00:10:96::11
+		dual.prod.svc.cluster.local. others = NODATA
+		dual.prod.svc.cluster.local. ANY = "RFC8482" ""
+		dual.prod.svc.cluster.local. SRV = 0 100 9000 dual.prod.svc.cluster.local. + 10.96.0.11, fd00:10:96::11
 		3scale.prod.svc.cluster.local. A = 10.96.0.14
 		lb.prod.svc.cluster.local. A = 10.96.0.13
+		lb.prod.svc.cluster.local. AAAA,others = NODATA
+		lb.prod.svc.cluster.local. ANY = "RFC8482" ""
+		lb.prod.svc.cluster.local. SRV = 0 100 80 lb.prod.svc.cluster.local. + 10.96.0.13
+		node.prod.svc.cluster.local. A = 10.96.0.15
+		node.prod.svc.cluster.local. AAAA,others = NODATA
+		node.prod.svc.cluster.local. ANY = "RFC8482" ""
+		node.prod.svc.cluster.local. SRV = 0 100 80 node.prod.svc.cluster.local. + 10.96.0.15
 		nosel.other.svc.cluster.local. A = 10.97.0.1
-		missing.prod.svc.cluster.local. A = NXDOMAIN
-		missing.prod.svc.cluster.local. TXT = NXDOMAIN
+		missing.prod.svc.cluster.local. A,AAAA,SRV,others,ANY = NXDOMAIN
 		web.missing.svc.cluster.local. A = NXDOMAIN
 	`},
 	{"SRV of a service with a ClusterIP", "", `
@@ -68,11 +69,10 @@ var behaviour = []struct {
 		http.tcp.web.prod.svc.cluster.local. SRV = NXDOMAIN
 		_http.tcp.web.prod.svc.cluster.local. SRV = NXDOMAIN
 		*._tcp.web.prod.svc.cluster.local. SRV = NXDOMAIN
-		_http._tcp.web.prod.svc.cluster.local. A = NODATA
-		_http._tcp.web.prod.svc.cluster.local. TXT = NODATA
+		_http._tcp.web.prod.svc.cluster.local. A,AAAA,others = NODATA
+		_http._tcp.web.prod.svc.cluster.local. ANY = "RFC8482" ""
 		_none._tcp.web.prod.svc.cluster.local. A = NXDOMAIN
-		_tcp.web.prod.svc.cluster.local. SRV = NODATA
-		_tcp.web.prod.svc.cluster.local. A = NODATA
+		_tcp.web.prod.svc.cluster.local. A,AAAA,SRV,others,ANY = NODATA
 		_sctp.dual.prod.svc.cluster.local. A = NXDOMAIN
 		_tcp.unnamed.prod.svc.cluster.local. A = NXDOMAIN
 		_x._http._tcp.web.prod.svc.cluster.local. SRV = NXDOMAIN
@@ -81,7 +81,8 @@ var behaviour = []struct {
 		10-244-0-10.web.prod.svc.cluster.local. A = 10.244.0.10
 		10-244-0-11.web.prod.svc.cluster.local. A = 10.244.0.11
 		10-244-0-12.web.prod.svc.cluster.local. A = NXDOMAIN
-		10-244-0-10.web.prod.svc.cluster.local. AAAA = NODATA
+		10-244-0-10.web.prod.svc.cluster.local. AAAA,others = NODATA
+		10-244-0-10.web.prod.svc.cluster.local. ANY = "RFC8482" ""
 		10-244-0-10.web.prod.svc.cluster.local. SRV = 0 100 8080 10-244-0-10.web.prod.svc.cluster.local. + 10.244.0.10
 		010-244-0-10.web.prod.svc.cluster.local. A = NXDOMAIN
 		x.web.prod.svc.cluster.local. A = NXDOMAIN
@@ -90,10 +91,11 @@ var behaviour = []struct {
 		db.prod.svc.cluster.local. A = 10.244.1.10, 10.244.1.11
 		db.prod.svc.cluster.local. AAAA = NODATA
 		db.prod.svc.cluster.local. SRV = 0 50 5432 db-0.db.prod.svc.cluster.local., 0 50 5432 db-1.db.prod.svc.cluster.local. + 10.244.1.10, 10.244.1.11
-		db.prod.svc.cluster.local. MX = NODATA
+		db.prod.svc.cluster.local. others = NODATA
 		db.prod.svc.cluster.local. ANY = "RFC8482" ""
 		_pg._tcp.db.prod.svc.cluster.local. SRV = 0 50 5432 db-0.db.prod.svc.cluster.local., 0 50 5432 db-1.db.prod.svc.cluster.local. + 10.244.1.10, 10.244.1.11
-		_pg._tcp.db.prod.svc.cluster.local. A = NODATA
+		_pg._tcp.db.prod.svc.cluster.local. A,AAAA,others = NODATA
+		_pg._tcp.db.prod.svc.cluster.local. ANY = "RFC8482" ""
 		_pg._udp.db.prod.svc.cluster.local. SRV = NXDOMAIN
 		_tcp.db.prod.svc.cluster.local. A = NODATA
 		_udp.db.prod.svc.cluster.local. A = NXDOMAIN
@@ -101,7 +103,9 @@ var behaviour = []struct {
 		DB-1.db.prod.svc.cluster.local. A = 10.244.1.11
 		db-2.db.prod.svc.cluster.local. A = NXDOMAIN
 		10-244-1-10.db.prod.svc.cluster.local. A = NXDOMAIN
-		db-0.db.prod.svc.cluster.local. AAAA = NODATA
+		db-0.db.prod.svc.cluster.local. AAAA,others = NODATA
+		db-0.db.prod.svc.cluster.local. ANY = "RFC8482" ""
+		db-0.db.prod.svc.cluster.local. SRV = 0 100 5432 db-0.db.prod.svc.cluster.local. + 10.244.1.10
 		x.db-0.db.prod.svc.cluster.local. A = NXDOMAIN
 		plain.prod.svc.cluster.local. A = 10.244.2.10
 		plain.prod.svc.cluster.local. AAAA = fd00:244::10, fd00:245::
@@ -127,10 +131,7 @@ var behaviour = []struct {
 		alpha.prod.svc.cluster.local. A = 10.244.1.10
 	`},
 	{"headless service without a ready endpoint", "", `
-		noready.prod.svc.cluster.local. A = NXDOMAIN
-		noready.prod.svc.cluster.local. AAAA = NXDOMAIN
-		noready.prod.svc.cluster.local. SRV = NXDOMAIN
-		noready.prod.svc.cluster.local. TXT = NXDOMAIN
+		noready.prod.svc.cluster.local. A,AAAA,SRV,others,ANY = NXDOMAIN
 		pod-0.noready.prod.svc.cluster.local. A = NXDOMAIN
 		_http._tcp.noready.prod.svc.cluster.local. SRV = NXDOMAIN
 		_tcp.noready.prod.svc.cluster.local. SRV = NXDOMAIN
@@ -147,15 +148,16 @@ var behaviour = []struct {
 		ext.prod.svc.cluster.local. A = www.example.com., 192.0.2.80
 		ext.prod.svc.cluster.local. AAAA = www.example.com. NODATA
 		ext.prod.svc.cluster.local. MX = www.example.com., 10 mx.example.com.
-		ext.prod.svc.cluster.local. SRV = www.example.com. NODATA
+		ext.prod.svc.cluster.local. SRV,TXT,PTR,NS,SOA,DS,HTTPS,TYPE65280 = www.example.com. NODATA
+		ext.prod.svc.cluster.local. ANY = www.example.com.
 		ext.prod.svc.cluster.local. CNAME = www.example.com.
 		extdot.prod.svc.cluster.local. A = www.example.com., 192.0.2.80
-		extip.prod.svc.cluster.local. A = NXDOMAIN
-		extip.prod.svc.cluster.local. CNAME = NXDOMAIN
+		extip.prod.svc.cluster.local. A,AAAA,SRV,others,ANY = NXDOMAIN
 		_http._tcp.ext.prod.svc.cluster.local. SRV = NXDOMAIN
 		_tcp.ext.prod.svc.cluster.local. SRV = NXDOMAIN
 		x.ext.prod.svc.cluster.local. A = NXDOMAIN
-		extgone.prod.svc.cluster.local. A = gone.example.com. NXDOMAIN
+		extgone.prod.svc.cluster.local. A,AAAA,SRV,TXT,MX,PTR,NS,SOA,DS,HTTPS,TYPE65280 = gone.example.com. NXDOMAIN
+		extgone.prod.svc.cluster.local. CNAME,ANY = gone.example.com.
 		extfail.prod.svc.cluster.local. A = fail.example.com. SERVFAIL
 		extrefused.prod.svc.cluster.local. A = refused.example.com.
 		extin.prod.svc.cluster.local. A = web.prod.svc.cluster.local., 10.96.0.10
@@ -178,10 +180,10 @@ var behaviour = []struct {
 		12.0.244.10.in-addr.arpa. PTR = NXDOMAIN
 		10.7.244.10.in-addr.arpa. PTR = NXDOMAIN
 		11.7.244.10.in-addr.arpa. PTR = NXDOMAIN
-		10.0.96.10.in-addr.arpa. A = NODATA
+		10.0.96.10.in-addr.arpa. A,AAAA,SRV,TXT,MX,NS,SOA,CNAME,DS,HTTPS,TYPE65280 = NODATA
 		10.0.96.10.in-addr.arpa. ANY = "RFC8482" ""
 		0.96.10.in-addr.arpa. PTR = NODATA
-		96.10.in-addr.arpa. TXT = NODATA
+		96.10.in-addr.arpa. A,AAAA,SRV,others,ANY = NODATA
 		10.in-addr.arpa. A = NODATA
 		11.in-addr.arpa. A = NXDOMAIN
 		1.0.96.10.in-addr.arpa. PTR = NXDOMAIN
@@ -231,7 +233,8 @@ var behaviour = []struct {
 	`},
 	{"pods verified", "pods verified", `
 		10-244-9-9.prod.pod.cluster.local. A = 10.244.9.9
-		10-244-9-9.prod.pod.cluster.local. AAAA = NODATA
+		10-244-9-9.prod.pod.cluster.local. AAAA,SRV,others = NODATA
+		10-244-9-9.prod.pod.cluster.local. ANY = "RFC8482" ""
 		fd00-244--99.prod.pod.cluster.local. AAAA = fd00:244::99
 		fd00-244-0-0-0-0-0-99.prod.pod.cluster.local. AAAA = fd00:244::99
 		10-244-9-9.empty.pod.cluster.local. A = NXDOMAIN
@@ -239,23 +242,25 @@ var behaviour = []struct {
 		1-2-3-4.prod.pod.cluster.local. A = NXDOMAIN
 	`},
 	{"names in between", "", `
-		svc.cluster.local. A = NODATA
-		svc.cluster.local. SRV = NODATA
-		dns.cluster.local. A = NODATA
-		prod.svc.cluster.local. A = NODATA
-		prod.svc.cluster.local. TXT = NODATA
+		svc.cluster.local. A,AAAA,SRV,others,ANY = NODATA
+		pod.cluster.local. A,AAAA,SRV,others,ANY = NODATA
+		dns.cluster.local. A,AAAA,SRV,others,ANY = NODATA
+		prod.svc.cluster.local. A,AAAA,SRV,others,ANY = NODATA
 		empty.svc.cluster.local. A = NODATA
 		other.svc.cluster.local. A = NODATA
 		missing.svc.cluster.local. A = NXDOMAIN
 		dns-version.cluster.local. TXT = "1.1.0"
-		dns-version.cluster.local. A = NODATA
+		dns-version.cluster.local. A,AAAA,SRV,MX,PTR,NS,SOA,CNAME,DS,HTTPS,TYPE65280 = NODATA
+		dns-version.cluster.local. ANY = "RFC8482" ""
 		x.dns-version.cluster.local. TXT = NXDOMAIN
 		ns.dns.cluster.local. A = 10.96.0.53
-		ns.dns.cluster.local. AAAA = NODATA
+		ns.dns.cluster.local. AAAA,SRV,others = NODATA
+		ns.dns.cluster.local. ANY = "RFC8482" ""
 		x.dns.cluster.local. A = NXDOMAIN
 		x.ns.dns.cluster.local. A = NXDOMAIN
-		cluster.local. A = NODATA
-		cluster.local. DS = NODATA
+		cluster.local. SOA = ns.dns.cluster.local. hostmaster.cluster.local. 7200 1800 86400 5
+		in-addr.arpa. SOA = ns.dns.in-addr.arpa. hostmaster.in-addr.arpa. 7200 1800 86400 5
+		cluster.local. A,AAAA,SRV,TXT,MX,PTR,CNAME,DS,HTTPS,TYPE65280 = NODATA
 		CLUSTER.local. NS = ns.dns.CLUSTER.local. + 10.96.0.53
 		IN-ADDR.arpa. NS = ns.dns.cluster.local. + 10.96.0.53
 		in-addr.arpa. NS = ns.dns.cluster.local. + 10.96.0.53
@@ -395,6 +400,9 @@ var behaviour = []struct {
 	`},
 }
 
+// A behaviourGroup is a part of a table, with the options that it goes for.
+type behaviourGroup struct{ name, options, queries string }
+
 func TestBehaviour(t *testing.T) {
 	for _, group := range behaviour {
 		t.Run(group.name, func(t *testing.T) { expect(t, start(t, group.options), group.queries) })
@@ -409,10 +417,23 @@ func expect(t *testing.T, k *Kubezone, queries string) {
 		if !ok {
 			t.Fatalf("%q: want a query, =, and an answer", line)
 		}
-		if got := ask(t, k, query); got != want {
-			t.Errorf("%s = %s\nwant %s", query, got, want)
+		name, qtypes := typesOf(query)
+		for _, qtype := range qtypes {
+			if got := ask(t, k, name+" "+qtype); got != want {
+				t.Errorf("%s %s = %s\nwant %s", name, qtype, got, want)
+			}
 		}
 	}
+}
+
+// others are the types that few names have records of.
+const others = "TXT,MX,PTR,NS,SOA,CNAME,DS,HTTPS,TYPE65280"
+
+// typesOf splits a query of a table. Its types are separated by commas, and one of
+// them may be the word others.
+func typesOf(query string) (name string, qtypes []string) {
+	name, list, _ := strings.Cut(query, " ")
+	return name, strings.Split(strings.Replace(list, "others", others, 1), ",")
 }
 
 // start sets the plugin up from testdata/cluster.yaml, or the files that the
@@ -499,7 +520,11 @@ func typeOf(t *testing.T, name string) uint16 {
 	return rr.Header().Rrtype
 }
 
+// rdataOf leaves the serial of a SOA record out, which is the time of a file.
 func rdataOf(rr dns.RR) string {
+	if soa, ok := rr.(*dns.SOA); ok {
+		return fmt.Sprintf("%s %s %d %d %d %d", soa.Ns, soa.Mbox, soa.Refresh, soa.Retry, soa.Expire, soa.Minttl)
+	}
 	return strings.TrimPrefix(rr.String(), rr.Header().String())
 }
 
@@ -588,6 +613,64 @@ func (w world) Lookup(ctx context.Context, state request.Request, name string, q
 		m.Ns = []dns.RR{soa}
 	}
 	return m, nil
+}
+
+// Every kind of name has a line in a table for every type of query.
+func TestTablesAreComplete(t *testing.T) {
+	asked := map[string]bool{}
+	for _, table := range [][]behaviourGroup{behaviour, multicluster} {
+		for _, group := range table {
+			for line := range strings.Lines(strings.TrimSpace(group.queries)) {
+				query, _, _ := strings.Cut(strings.TrimSpace(line), " = ")
+				name, qtypes := typesOf(query)
+				for _, qtype := range qtypes {
+					asked[name+" "+qtype] = true
+				}
+			}
+		}
+	}
+	for kind, name := range map[string]string{
+		"service with a ClusterIP":            "web.prod.svc.cluster.local.",
+		"ClusterIP of IPv6":                   "six.prod.svc.cluster.local.",
+		"ClusterIPs of both families":         "dual.prod.svc.cluster.local.",
+		"NodePort":                            "node.prod.svc.cluster.local.",
+		"LoadBalancer":                        "lb.prod.svc.cluster.local.",
+		"headless":                            "db.prod.svc.cluster.local.",
+		"headless, no ready endpoint":         "noready.prod.svc.cluster.local.",
+		"ExternalName":                        "ext.prod.svc.cluster.local.",
+		"ExternalName, target does not exist": "extgone.prod.svc.cluster.local.",
+		"ExternalName that is an address":     "extip.prod.svc.cluster.local.",
+		"no service":                          "missing.prod.svc.cluster.local.",
+		"endpoint of a ClusterIP":             "10-244-0-10.web.prod.svc.cluster.local.",
+		"endpoint":                            "db-0.db.prod.svc.cluster.local.",
+		"port of a ClusterIP":                 "_http._tcp.web.prod.svc.cluster.local.",
+		"port of a headless service":          "_pg._tcp.db.prod.svc.cluster.local.",
+		"protocol":                            "_tcp.web.prod.svc.cluster.local.",
+		"pod":                                 "10-244-9-9.prod.pod.cluster.local.",
+		"namespace":                           "prod.svc.cluster.local.",
+		"branch svc":                          "svc.cluster.local.",
+		"branch pod":                          "pod.cluster.local.",
+		"branch dns":                          "dns.cluster.local.",
+		"version":                             "dns-version.cluster.local.",
+		"name server":                         "ns.dns.cluster.local.",
+		"apex":                                "cluster.local.",
+		"address":                             "10.0.96.10.in-addr.arpa.",
+		"prefix":                              "96.10.in-addr.arpa.",
+		"import with a ClusterSet IP":         "web.prod.svc.clusterset.local.",
+		"ClusterSet IPs of both families":     "dual.prod.svc.clusterset.local.",
+		"headless import":                     "db.prod.svc.clusterset.local.",
+		"headless import, no ready endpoint":  "noready.prod.svc.clusterset.local.",
+		"no import":                           "missing.prod.svc.clusterset.local.",
+		"endpoint of an import":               "db-0.east.db.prod.svc.clusterset.local.",
+		"port of an import":                   "_http._tcp.web.prod.svc.clusterset.local.",
+		"cluster of an import":                "east.db.prod.svc.clusterset.local.",
+	} {
+		for _, qtype := range strings.Split("A,AAAA,SRV,ANY,"+others, ",") {
+			if !asked[name+" "+qtype] {
+				t.Errorf("no table has a line for %s: %s %s", kind, name, qtype)
+			}
+		}
+	}
 }
 
 // Every kind of name is asked for every common type.

@@ -17,24 +17,21 @@ import (
 )
 
 // multicluster is what testdata/clusterset.yaml comes to, as in behaviour.
-var multicluster = []struct {
-	name    string
-	options string
-	queries string
-}{
+var multicluster = []behaviourGroup{
 	{"import with a ClusterSet IP", "", `
 		web.prod.svc.clusterset.local. A = 10.112.0.10
 		web.prod.svc.clusterset.local. AAAA = NODATA
-		web.prod.svc.clusterset.local. TXT = NODATA
-		web.prod.svc.clusterset.local. PTR = NODATA
+		web.prod.svc.clusterset.local. others = NODATA
 		web.prod.svc.clusterset.local. ANY = "RFC8482" ""
 		WEB.Prod.svc.clusterSET.local. A = 10.112.0.10
 		dual.prod.svc.clusterset.local. A = 10.112.0.11
 		dual.prod.svc.clusterset.local. AAAA = fd00:112::11
+		dual.prod.svc.clusterset.local. others = NODATA
+		dual.prod.svc.clusterset.local. ANY = "RFC8482" ""
+		dual.prod.svc.clusterset.local. SRV = 0 100 9000 dual.prod.svc.clusterset.local. + 10.112.0.11, fd00:112::11
 		web.other.svc.clusterset.local. A = 10.112.1.10
 		local.prod.svc.clusterset.local. A = NXDOMAIN
-		missing.prod.svc.clusterset.local. A = NXDOMAIN
-		missing.prod.svc.clusterset.local. TXT = NXDOMAIN
+		missing.prod.svc.clusterset.local. A,AAAA,SRV,others,ANY = NXDOMAIN
 		pending.prod.svc.clusterset.local. A = NXDOMAIN
 		pending.prod.svc.clusterset.local. SRV = NXDOMAIN
 		web.missing.svc.clusterset.local. A = NXDOMAIN
@@ -48,7 +45,8 @@ var multicluster = []struct {
 		unnamed.prod.svc.clusterset.local. SRV = 0 100 8080 unnamed.prod.svc.clusterset.local. + 10.112.0.12
 		_http._udp.web.prod.svc.clusterset.local. SRV = NXDOMAIN
 		_none._tcp.web.prod.svc.clusterset.local. SRV = NXDOMAIN
-		_http._tcp.web.prod.svc.clusterset.local. A = NODATA
+		_http._tcp.web.prod.svc.clusterset.local. A,AAAA,others = NODATA
+		_http._tcp.web.prod.svc.clusterset.local. ANY = "RFC8482" ""
 		_tcp.web.prod.svc.clusterset.local. A = NODATA
 		_sctp.web.prod.svc.clusterset.local. A = NXDOMAIN
 		_tcp.unnamed.prod.svc.clusterset.local. A = NXDOMAIN
@@ -66,7 +64,7 @@ var multicluster = []struct {
 	{"headless import", "", `
 		db.prod.svc.clusterset.local. A = 10.1.1.10, 10.1.1.11, 10.2.1.10
 		db.prod.svc.clusterset.local. AAAA = NODATA
-		db.prod.svc.clusterset.local. MX = NODATA
+		db.prod.svc.clusterset.local. others = NODATA
 		db.prod.svc.clusterset.local. ANY = "RFC8482" ""
 		plain.prod.svc.clusterset.local. A = 10.1.2.10
 		plain.prod.svc.clusterset.local. AAAA = fd00:1::10
@@ -78,7 +76,7 @@ var multicluster = []struct {
 		db-1.east.db.prod.svc.clusterset.local. A = 10.1.1.11
 		db-0.west.eu.db.prod.svc.clusterset.local. A = 10.2.1.10
 		DB-0.West.EU.db.prod.svc.clusterset.local. A = 10.2.1.10
-		db-0.east.db.prod.svc.clusterset.local. AAAA = NODATA
+		db-0.east.db.prod.svc.clusterset.local. AAAA,others = NODATA
 		db-0.east.db.prod.svc.clusterset.local. SRV = 0 100 5432 db-0.east.db.prod.svc.clusterset.local. + 10.1.1.10
 		db-0.west.eu.db.prod.svc.clusterset.local. SRV = 0 50 5432 db-0.west.eu.db.prod.svc.clusterset.local., 0 50 9187 db-0.west.eu.db.prod.svc.clusterset.local. + 10.2.1.10
 		db-0.east.db.prod.svc.clusterset.local. ANY = "RFC8482" ""
@@ -93,8 +91,7 @@ var multicluster = []struct {
 		x.db-0.west.eu.db.prod.svc.clusterset.local. A = NXDOMAIN
 	`},
 	{"names between endpoints and their import", "", `
-		east.db.prod.svc.clusterset.local. A = NODATA
-		east.db.prod.svc.clusterset.local. TXT = NODATA
+		east.db.prod.svc.clusterset.local. A,AAAA,SRV,others,ANY = NODATA
 		eu.db.prod.svc.clusterset.local. A = NODATA
 		west.eu.db.prod.svc.clusterset.local. SRV = NODATA
 		west.db.prod.svc.clusterset.local. A = NXDOMAIN
@@ -117,9 +114,7 @@ var multicluster = []struct {
 		_pg._tcp.east.db.prod.svc.clusterset.local. SRV = NXDOMAIN
 	`},
 	{"headless import without a ready endpoint", "", `
-		noready.prod.svc.clusterset.local. A = NXDOMAIN
-		noready.prod.svc.clusterset.local. TXT = NXDOMAIN
-		noready.prod.svc.clusterset.local. SRV = NXDOMAIN
+		noready.prod.svc.clusterset.local. A,AAAA,SRV,others,ANY = NXDOMAIN
 		east.noready.prod.svc.clusterset.local. A = NXDOMAIN
 		pod-0.east.noready.prod.svc.clusterset.local. A = NXDOMAIN
 		_http._tcp.noready.prod.svc.clusterset.local. SRV = NXDOMAIN
