@@ -49,6 +49,9 @@ var bothReverse = []string{"in-addr.arpa.", "ip6.arpa."}
 // clusterZones are those of nearly every cluster.
 var clusterZones = append([]string{harness.Domain + "."}, bothReverse...)
 
+// importZones are those of a cluster that shows what others share with it.
+var importZones = append([]string{harness.Domain + ".", importZone}, bothReverse...)
+
 // blocks are the option sets. Three listen on all addresses of the machine, as in a cluster; the others are bound to an
 // address each.
 var blocks = []*block{
@@ -77,6 +80,12 @@ var blocks = []*block{
 	{name: "several zones", address: "127.0.0.18", ttl: 5, pods: podsInsecure, zones: []string{
 		"k8s.example.", harness.Domain + ".", "red.svc." + harness.Domain + ".", "96.10.in-addr.arpa.", "244.10.in-addr.arpa.", "d.f.ip6.arpa."},
 		options: []string{"pods insecure"}},
+	{name: "multicluster", address: "127.0.0.19", zones: importZones, ttl: 5, pods: podsInsecure, endpointPodNames: true,
+		options: []string{"multicluster clusterset.local", "pods insecure", "endpoint_pod_names"}},
+	{name: "multicluster and more", address: "127.0.0.20", zones: importZones, ttl: 30, zonal: true, ignoreEmpty: true, through: []string{importZone},
+		labels: selector("tier=front"), namespaceLabels: selector("team=a"), pods: podsVerified,
+		options: []string{"multicluster clusterset.local", "zonal", "ignore empty_service", "labels tier=front", "namespace_labels team=a",
+			"pods verified", "ttl 30", "fallthrough clusterset.local"}},
 }
 
 func selector(text string) labels.Selector {
@@ -140,9 +149,9 @@ func corefile() string {
 	file {$FILES}/example.org.zone example.org
 	file {$FILES}/next.zone %s
 }
-`, port, bind, strings.Join(b.zones, " "), strings.Join(b.options, "\n\t\t"), strings.Join(clusterZones, " "))
+`, port, bind, strings.Join(b.zones, " "), strings.Join(b.options, "\n\t\t"), strings.Join(importZones, " "))
 	}
-	fmt.Fprintf(&text, ".:{$DNS} {\n\tbind %s\n\tfile {$FILES}/next.zone %s\n}\n", next.address, strings.Join(clusterZones, " "))
+	fmt.Fprintf(&text, ".:{$DNS} {\n\tbind %s\n\tfile {$FILES}/next.zone %s\n}\n", next.address, strings.Join(importZones, " "))
 	return text.String()
 }
 

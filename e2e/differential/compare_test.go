@@ -1,6 +1,7 @@
 package differential
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,7 +12,8 @@ import (
 
 // A comparison is one question and both replies to it.
 type comparison struct {
-	view            view
+	view            view // of the zone that the name is in
+	cluster         view // of the cluster's own objects
 	block           *block
 	question        question
 	meaning         meaning
@@ -44,7 +46,7 @@ func (c *comparison) explain() (fired []int, err error) {
 		c.want = c.stock.Copy()
 	}
 	stock := canonical(c.want)
-	before := stock
+	before, octets := stock, packed(c.want)
 	for i := range differences {
 		if !differences[i].anywhere && (c.meaning.form == elsewhere || !ordinary(c.question.message)) {
 			continue
@@ -53,6 +55,11 @@ func (c *comparison) explain() (fired []int, err error) {
 			continue
 		}
 		differences[i].apply(c)
+		now := packed(c.want)
+		if bytes.Equal(now, octets) { // as nearly always, and soon seen
+			continue
+		}
+		octets = now
 		if after := canonical(c.want); after != before {
 			fired, before = append(fired, i), after
 		}
@@ -64,6 +71,18 @@ func (c *comparison) explain() (fired []int, err error) {
 		return fired, errors.New(unified(stock, before, got))
 	}
 	return fired, nil
+}
+
+// packed is the message as it is sent.
+func packed(m *dns.Msg) []byte {
+	if m == nil {
+		return nil
+	}
+	octets, err := m.Pack()
+	if err != nil {
+		return []byte(canonical(m))
+	}
+	return octets
 }
 
 // ordinary tells whether a message is a query as resolvers send it, which reaches the plugin.
@@ -185,7 +204,7 @@ func (c *comparison) nothing() {
 
 // nextZone is the zone of the next plugin that the name is in.
 func (c *comparison) nextZone() string {
-	for _, zone := range clusterZones {
+	for _, zone := range importZones {
 		if dns.IsSubDomain(zone, c.question.name()) {
 			return zone
 		}

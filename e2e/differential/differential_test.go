@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	changesPerState = 25
+	changesPerState = 30
 	firstChanges    = 300 // fill the empty cluster
-	workers         = 4
+	workers         = 8   // of which some wait for a reply that stock does not send
 	enoughFailures  = 25
 )
 
@@ -124,8 +124,9 @@ func (r *run) note(b *block, q question, generation int, fired []int, err error)
 
 // compare asks both, and explains what differs by the table.
 func compare(v view, q question, ours, stock *client) (fired []int, err error) {
-	c := &comparison{view: v, block: v.block, question: q, meaning: v.meaningOf(q.name())}
-	c.exists, c.records = v.exists(c.meaning)
+	c := &comparison{cluster: v, block: v.block, question: q, meaning: v.meaningOf(q.name())}
+	c.view = v.of(c.meaning)
+	c.exists, c.records = c.view.exists(c.meaning)
 	mine, ourErr := ours.exchange(q)
 	theirs, err := stock.exchange(q)
 	switch {

@@ -1,7 +1,6 @@
 package differential
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -70,8 +69,6 @@ func startCluster(t *testing.T, programs string) *harness.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.ApplyYAML(context.Background(), "kube-system", string(rbac)); err != nil {
-		t.Fatalf("rbac.yaml: %v", err)
-	}
+	installImports(t, c, string(rbac))
 	return c
 }

@@ -47,10 +47,15 @@ type curious struct {
 	owners []netip.Addr // addresses that something has
 	shared []netip.Addr // those of them that are a service's own and an endpoint's
 	served []key        // services with a ready endpoint that the block shows
+
+	theirs *curious // about importZone; nil where the block has none
 }
 
 func newCurious(random *rand.Rand, v view) *curious {
 	c := &curious{random: random, view: v}
+	if v.theirs != nil && slices.Contains(v.block.zones, importZone) {
+		c.theirs = newCurious(random, view{v.theirs, v.block})
+	}
 	for _, at := range slices.SortedFunc(maps.Keys(v.services), key.compare) {
 		for _, text := range v.services[at].Spec.ClusterIPs {
 			if a, err := netip.ParseAddr(text); err == nil {
@@ -65,6 +70,9 @@ func newCurious(random *rand.Rand, v view) *curious {
 	}
 	own := len(c.owners)
 	for _, at := range slices.SortedFunc(maps.Keys(v.slices), key.compare) {
+		if v.theirs != nil && v.slices[at].Labels[labelImport] != "" {
+			continue // of importZone
+		}
 		for _, e := range v.slices[at].Endpoints {
 			a, err := netip.ParseAddr(e.Addresses[0])
 			if err != nil {
@@ -114,6 +122,9 @@ func (c *curious) qtype(name string) uint16 {
 	}
 	if slices.Contains(c.view.block.zones, strings.ToLower(name)) {
 		common = []uint16{dns.TypeSOA, dns.TypeNS}
+	}
+	if strings.HasPrefix(name, "dns-version.") {
+		common = []uint16{dns.TypeTXT}
 	}
 	if !in(c.random, 3) {
 		return pick(c.random, common)
@@ -165,7 +176,8 @@ func (c *curious) name() string {
 	var name string
 	switch n := r.IntN(20); {
 	case n < 10:
-		name = c.serviceName() + ".svc." + c.zone()
+		zone := c.zone()
+		name = c.about(zone).serviceName() + ".svc." + zone
 	case n < 13:
 		name = c.podName() + ".pod." + c.zone()
 	case n < 17:
@@ -187,6 +199,14 @@ func (c *curious) name() string {
 	return name
 }
 
+// about asks about what a zone shows.
+func (c *curious) about(zone string) *curious {
+	if zone == importZone {
+		return c.theirs
+	}
+	return c
+}
+
 func (c *curious) zone() string {
 	for {
 		if zone := pick(c.random, c.view.block.zones); !strings.HasSuffix(zone, ".arpa.") {
@@ -206,8 +226,11 @@ func (c *curious) serviceName() string {
 	switch n := r.IntN(16); {
 	case n < 7 && len(c.served) > 0:
 		at = pick(r, c.served)
-	case n < 14:
+	case n < 14 && len(c.view.services) > 0:
 		at = pick(r, slices.SortedFunc(maps.Keys(c.view.services), key.compare))
+	}
+	if isTheirs := c.view.theirs == nil; isTheirs && len(c.view.imports) > 0 && in(r, 8) { // those without an address too
+		at = pick(r, slices.SortedFunc(maps.Keys(c.view.imports), key.compare))
 	}
 	base := at.name + "." + at.namespace
 	if in(r, 2) {
@@ -225,6 +248,9 @@ func (c *curious) serviceName() string {
 	}
 	for _, e := range c.view.endpoints(at.namespace, at.name) {
 		labelNames = append(labelNames, e.label, dashed(e.address))
+		if above := strings.SplitN(e.label, ".", 3); len(above) > 1 { // a cluster, or a part of its ID
+			labelNames = append(labelNames, strings.Join(above[1:], "."), above[len(above)-1])
+		}
 		for _, p := range e.slice.Ports {
 			ports = append(ports, "_"+*p.Name+"._"+strings.ToLower(string(*p.Protocol)))
 		}
@@ -281,6 +307,9 @@ func (c *curious) podName() string {
 func (c *curious) reverseName() string {
 	r := c.random
 	a := pick(r, c.owners)
+	if c.theirs != nil && len(c.theirs.owners) > 0 && in(r, 200) {
+		a = pick(r, c.theirs.owners) // rarely, as stock is silent then
+	}
 	switch r.IntN(8) {
 	case 0, 1:
 		a = netip.MustParseAddr(pick(r, []string{endpointAddress(r, "IPv4"), endpointAddress(r, "IPv6"), "192.0.2.99", "198.51.100.10", "10.96.0.1", "::1", "0.0.0.0"}))

@@ -40,7 +40,7 @@ func TestREADME(t *testing.T) {
 // list writes the differences by chapter, in the order of the table.
 func list() string {
 	var text strings.Builder
-	for _, chapter := range []string{chapterNames, chapterNoNames, chapterRecords, chapterExternal, chapterReverse, chapterNegative, chapterMessages} {
+	for _, chapter := range []string{chapterNames, chapterNoNames, chapterRecords, chapterExternal, chapterReverse, chapterNegative, chapterMessages, chapterImports} {
 		text.WriteString(chapter + ":\n\n")
 		for _, d := range differences {
 			if d.chapter == chapter {

@@ -34,6 +34,7 @@ const (
 	chapterReverse  = "Reverse zones"
 	chapterNegative = "Negative answers"
 	chapterMessages = "Messages"
+	chapterImports  = "Multicluster zones"
 )
 
 // differences is the table. The order matters: what a name means comes before what the message looks like.
@@ -57,7 +58,12 @@ var differences = []difference{
 		text: "A port or protocol without an underscore in front matches nothing, and a lone `_` is no wildcard: `http.tcp.SERVICE...` " +
 			"and `_._tcp.SERVICE...` are NXDOMAIN.",
 		apply: func(c *comparison) {
-			if l := c.meaning.labels; c.meaning.form == impossible && len(l) == 5 && l[0] == "svc" && !c.stockNo() {
+			l := c.meaning.labels
+			if len(l) != 5 || l[0] != "svc" || c.stockNo() {
+				return
+			}
+			mixed := c.meaning.zone == importZone && c.meaning.form == label && l[4][0] == '_' // `_http.tcp`
+			if c.meaning.form == impossible || mixed {
 				c.nothing()
 			}
 		}},
@@ -235,6 +241,56 @@ var differences = []difference{
 				c.nodata()
 			}
 		}},
+	{id: "imports-selected", chapter: chapterImports,
+		text: "`namespace_labels` selects namespaces there too, and `labels` ServiceImports. Stock selects ServiceImports by the former, " +
+			"and their EndpointSlices by the latter.",
+		apply: func(c *comparison) {
+			selected := c.block.labels != nil || c.block.namespaceLabels != nil
+			if selected && c.meaning.zone == importZone && slices.Contains([]form{service, label, protocol, port}, c.meaning.form) {
+				c.rebuildAfresh()
+			}
+		}},
+	{id: "imports-without-address", chapter: chapterImports,
+		text: "A ServiceImport of type ClusterSetIP that has no address yet does not exist. In stock its answer is empty.",
+		apply: func(c *comparison) {
+			if c.meaning.zone == importZone && c.meaning.form != label && !c.exists && c.meaning.name != "" && c.stockNodata() {
+				c.nothing()
+			}
+		}},
+	{id: "imports-endpoints", chapter: chapterImports,
+		text: "There are no names of endpoints below a ServiceImport of type ClusterSetIP.",
+		apply: func(c *comparison) {
+			if c.meaning.zone == importZone && c.meaning.form == label && !c.exists && !c.stockNo() {
+				c.nothing()
+			}
+		}},
+	{id: "imports-clusters", chapter: chapterImports,
+		text: "The ID of a cluster may have two labels. `CLUSTER.SERVICE.NAMESPACE.svc.ZONE` exists if there are names below it.",
+		apply: func(c *comparison) {
+			if c.meaning.zone == importZone && c.meaning.form == label && c.exists && c.stockNo() {
+				c.rebuildAfresh()
+			}
+		}},
+	{id: "imports-pods", chapter: chapterImports,
+		text: "There are no names of pods. In stock `pod.ZONE` and those below it are answered as in a zone of the cluster.",
+		apply: func(c *comparison) {
+			l := c.meaning.labels
+			if c.meaning.zone == importZone && len(l) > 0 && l[0] == "pod" && !c.stockNo() {
+				c.nothing()
+			}
+		}},
+	{id: "imports-version", chapter: chapterImports,
+		text: "`dns-version.ZONE` is 1.0.0, as the specification for these zones says. In stock it is 1.1.0, that of the other zones.",
+		apply: func(c *comparison) {
+			if c.meaning.zone != importZone || c.meaning.form != version {
+				return
+			}
+			for _, rr := range c.want.Answer {
+				if txt, ok := rr.(*dns.TXT); ok && txt.Txt[0] == "1.1.0" {
+					txt.Txt[0] = "1.0.0"
+				}
+			}
+		}},
 	{id: "external-any", chapter: chapterExternal,
 		text: "The answer to a query for any type is the CNAME.",
 		apply: func(c *comparison) {
@@ -297,7 +353,7 @@ var differences = []difference{
 	{id: "ns-link-local", chapter: chapterRecords,
 		text: "Link-local addresses of the machine are no addresses of `ns.dns.ZONE`.",
 		apply: func(c *comparison) {
-			if c.block.address == "" && !c.view.isEndpoint(c.block.locals()) {
+			if c.block.address == "" && !c.cluster.isEndpoint(c.block.locals()) {
 				c.nameServers()
 			}
 		}},
@@ -501,8 +557,11 @@ func (c *comparison) nameServers() {
 	}
 	var names []string
 	addresses := map[string][]netip.Addr{}
-	for _, s := range c.view.fronts() {
+	for _, s := range c.cluster.fronts() {
 		name := s.Name + "." + s.Namespace + ".svc." + zone
+		if zone == importZone {
+			name = "ns.dns." + zone // the service itself is none of that zone
+		}
 		names = append(names, name)
 		for _, text := range s.Spec.ClusterIPs {
 			addresses[name] = append(addresses[name], netip.MustParseAddr(text))
@@ -560,6 +619,11 @@ func (c *comparison) rebuildIf(odd func(*discoveryv1.EndpointSlice) bool) {
 	if !there {
 		return
 	}
+	c.rebuildAfresh()
+}
+
+// rebuildAfresh is rebuild where that makes a difference.
+func (c *comparison) rebuildAfresh() {
 	before := c.want
 	c.rebuild()
 	if canonical(weightless(before)) == canonical(weightless(c.want)) {

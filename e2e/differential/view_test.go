@@ -71,6 +71,8 @@ func (v view) meaningOf(qname string) meaning {
 		m.form = apex
 	case strings.HasSuffix(m.zone, ".arpa."):
 		m.reverse(name)
+	case m.zone == importZone && (m.labels[0] == "svc" || m.labels[0] == "pod"):
+		m.imported()
 	case m.labels[0] == "svc":
 		m.svc(v.block.zonal)
 	case m.labels[0] == "pod":
@@ -247,6 +249,9 @@ func (v view) ready(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpoint) [
 		if e.Hostname != nil && *e.Hostname != "" {
 			one.label = *e.Hostname
 		}
+		if cluster := slice.Labels[labelCluster]; cluster != "" {
+			one.label += "." + strings.ToLower(cluster)
+		}
 		if e.Zone != nil {
 			one.zone = strings.ToLower(*e.Zone)
 		}
@@ -304,8 +309,12 @@ func (v view) serviceExists(m meaning) (exists, records bool) {
 	}
 	switch m.form {
 	case label:
+		if m.zone == importZone && !headless(s) {
+			return false, false
+		}
 		there := slices.ContainsFunc(ready, func(e endpoint) bool { return e.label == m.label })
-		return there, there
+		above := m.zone == importZone && slices.ContainsFunc(ready, func(e endpoint) bool { return strings.HasSuffix(e.label, "."+m.label) })
+		return there || above, there
 	case protocol:
 		return v.hasPort(s, ready, m), false
 	case port:

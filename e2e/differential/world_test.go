@@ -27,6 +27,9 @@ type world struct {
 	services   map[key]*corev1.Service
 	slices     map[key]*discoveryv1.EndpointSlice
 	pods       map[key]*corev1.Pod
+	imports    map[key]*serviceImport
+
+	theirs *world // shared, worked out once
 }
 
 // What the random objects are made of. The pools are small, so that names come back as other things and addresses belong
@@ -85,7 +88,7 @@ func (g *gardener) change(t *testing.T, changes int) {
 	for range changes {
 		n := pick(g.random, namespaceNames)
 		var err error
-		switch what := g.random.IntN(20); {
+		switch what := g.random.IntN(30); {
 		case g.world.namespaces[n] == nil:
 			err = g.createNamespace(t.Context(), n)
 		case what == 0 && len(g.world.namespaces) > len(namespaceNames): // some of those below it are the API server's own
@@ -98,6 +101,10 @@ func (g *gardener) change(t *testing.T, changes int) {
 			err = g.changeService(t.Context(), key{n, serviceNames[len(serviceNames)-1]})
 		case what < 17:
 			err = g.changeSlice(t.Context(), n)
+		case what >= 25:
+			err = g.changeImport(t.Context(), key{n, pick(g.random, serviceNames[:5])})
+		case what >= 20:
+			err = g.changeImportedSlice(t.Context(), n)
 		default:
 			err = g.changePod(t.Context(), key{n, pick(g.random, podNames)})
 		}
@@ -132,7 +139,14 @@ func (g *gardener) read(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{map[string]*corev1.Namespace{}, map[key]*corev1.Service{}, map[key]*discoveryv1.EndpointSlice{}, map[key]*corev1.Pod{}}
+	imports, err := g.readImports(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{
+		namespaces: map[string]*corev1.Namespace{}, services: map[key]*corev1.Service{}, slices: map[key]*discoveryv1.EndpointSlice{},
+		pods: map[key]*corev1.Pod{}, imports: imports,
+	}
 	for i := range namespaces.Items {
 		w.namespaces[namespaces.Items[i].Name] = &namespaces.Items[i]
 	}
@@ -145,6 +159,7 @@ func (g *gardener) read(t *testing.T) {
 	for i := range pods.Items {
 		w.pods[key{pods.Items[i].Namespace, pods.Items[i].Name}] = &pods.Items[i]
 	}
+	w.theirs = w.shared()
 	g.world = w
 }
 
@@ -198,6 +213,13 @@ func (g *gardener) deleteNamespace(ctx context.Context, name string) error {
 	for at := range g.world.pods {
 		if at.namespace == name {
 			if err := g.deletePod(ctx, at); err != nil {
+				return err
+			}
+		}
+	}
+	for at := range g.world.imports {
+		if at.namespace == name {
+			if err := g.deleteImport(ctx, at); err != nil {
 				return err
 			}
 		}
@@ -318,7 +340,7 @@ func (g *gardener) servicePorts(needed bool) []corev1.ServicePort {
 		}
 	}
 	if len(ports) == 0 {
-		ports = []corev1.ServicePort{{Name: "http", Port: 80}}
+		ports = []corev1.ServicePort{{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP}}
 	}
 	return ports
 }
@@ -333,23 +355,26 @@ func (g *gardener) changeSlice(ctx context.Context, namespace string) error {
 		family = discoveryv1.AddressTypeFQDN
 	}
 	name := fmt.Sprintf("%s-%s-%d", service, strings.ToLower(string(family)), g.random.IntN(2))
-	slicesOf := g.cluster.Client.DiscoveryV1().EndpointSlices(namespace)
 	at := key{namespace, name}
-	have := g.world.slices[at]
-	if have != nil && in(g.random, 4) {
+	if g.world.slices[at] != nil && in(g.random, 4) {
 		return g.deleteSlice(ctx, at)
 	}
-	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: name}, AddressType: family}
+	labels := map[string]string{}
+	if !in(g.random, 20) {
+		labels[discoveryv1.LabelServiceName] = service
+	}
+	return g.putSlice(ctx, at, family, labels)
+}
+
+// putSlice creates or updates a slice with these labels and one at random.
+func (g *gardener) putSlice(ctx context.Context, at key, family discoveryv1.AddressType, labels map[string]string) error {
+	slice := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: at.name}, AddressType: family}
+	have := g.world.slices[at]
 	if have != nil {
 		slice.ObjectMeta = *have.ObjectMeta.DeepCopy()
 	}
-	slice.Labels = g.label("tier", tiers)
-	if !in(g.random, 20) {
-		if slice.Labels == nil {
-			slice.Labels = map[string]string{}
-		}
-		slice.Labels[discoveryv1.LabelServiceName] = service
-	}
+	maps.Copy(labels, g.label("tier", tiers))
+	slice.Labels = labels
 	slice.Ports = g.slicePorts()
 	count := g.random.IntN(5)
 	switch g.random.IntN(15) {
@@ -359,7 +384,12 @@ func (g *gardener) changeSlice(ctx context.Context, namespace string) error {
 		count = 8 // without the addresses of the targets, a small one holds them
 	}
 	for i := range count {
-		e := g.endpoint(family, namespace, i, count)
+		e := g.endpoint(family, at.namespace, i, count)
+		if labels[labelImport] != "" {
+			for i := range e.Addresses {
+				e.Addresses[i] = foreign(e.Addresses[i])
+			}
+		}
 		for _, other := range slice.Endpoints {
 			if slices.ContainsFunc(other.Addresses, func(a string) bool { return slices.Contains(e.Addresses, a) }) {
 				e.Zone = other.Zone // an address is in one place
@@ -367,6 +397,7 @@ func (g *gardener) changeSlice(ctx context.Context, namespace string) error {
 		}
 		slice.Endpoints = append(slice.Endpoints, e)
 	}
+	slicesOf := g.cluster.Client.DiscoveryV1().EndpointSlices(at.namespace)
 	var err error
 	if have == nil {
 		slice, err = slicesOf.Create(ctx, slice, metav1.CreateOptions{})
@@ -553,6 +584,9 @@ func (g *gardener) mark(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := g.markImports(ctx); err != nil {
+		return err
+	}
 	// The namespaces last: one of two goes, the other comes.
 	_, err = client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: g.markedNamespace(g.generation), Labels: team}}, metav1.CreateOptions{})
@@ -582,6 +616,10 @@ func (g *gardener) marks(b *block) map[string]string {
 	}
 	if !b.noEndpoints {
 		marks["slices."+markNamespace+zone+"A"] = "A " + g.markAddress()
+	}
+	if slices.Contains(b.zones, importZone) {
+		zone := "." + markNamespace + ".svc." + importZone + " A"
+		marks["imports"+zone], marks["imported"+zone] = "A "+g.markAddress(), "A "+g.markAddress()
 	}
 	if b.pods == podsVerified {
 		name := strings.ReplaceAll(g.markAddress(), ".", "-") + "." + markNamespace + ".pod." + harness.Domain + ". A"
