@@ -108,7 +108,7 @@ func TestDoctor(t *testing.T) {
 	ctx := context.Background()
 	for _, fault := range []struct{ name, namespace, plant, want, fix string }{
 		{"right to watch", "kube-system", strings.Replace(rbac(t), "resources: [endpointslices]\n  verbs: [list, watch]", "resources: [endpointslices]\n  verbs: [list]", 1),
-			"ERROR rbac: the server may not watch endpointslices.discovery.k8s.io", "rbac.yaml"},
+			"ERROR rbac: the server may not watch endpointslices.discovery.k8s.io", "ClusterRole"},
 		{"namespace that captures", "com", `{apiVersion: v1, kind: Service, metadata: {name: github}, spec: {ports: [{port: 443}]}}`,
 			"NOTE namespaces: the namespace com exists and is denied", "deny_namespaces"},
 		{"namespace that captures and is not denied", "dev", `{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 443}]}}`,
@@ -166,7 +166,7 @@ func TestDoctor(t *testing.T) {
 	// An administrator looks with rights of its own at those of the service account.
 	admin := well
 	admin.otherArguments = []string{"-kubeconfig", c.AdminKubeconfig(), "-as", "system:serviceaccount:kube-system:nobody"}
-	if report, code := admin.examine(t); code != 2 || !found(report, "ERROR rbac: the server may not list services, watch services, list namespaces", "rbac.yaml") {
+	if report, code := admin.examine(t); code != 2 || !found(report, "ERROR rbac: the server may not list services, watch services, list namespaces", "ClusterRole") {
 		t.Errorf("as somebody without rights: exit code %d\n%s", code, report)
 	}
 	admin.otherArguments[3] = "system:serviceaccount:kube-system:coredns"

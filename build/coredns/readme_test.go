@@ -3,6 +3,7 @@ package main
 import (
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -37,21 +38,44 @@ func TestReadmeListsThePlugins(t *testing.T) {
 	}
 }
 
-func TestReadmeLinksLeadSomewhere(t *testing.T) {
-	links := regexp.MustCompile(`\]\(([^):#]+)\)`).FindAllStringSubmatch(readme(t), -1)
-	if len(links) == 0 {
-		t.Fatal("the README has no link into the repository")
-	}
-	for _, link := range links {
-		if _, err := os.Stat(filepath.Join(top, link[1])); err != nil {
-			t.Error(err)
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, file := range []string{"README.md", "SECURITY.md", "build/kube-system/MIGRATION.md", "build/kube-system/THREATS.md",
+		"plugin/compare/README.md", "plugin/doctor/README.md"} {
+		links := regexp.MustCompile(`\]\(([^):#]+)[#)]`).FindAllStringSubmatch(document(t, file), -1)
+		for _, link := range links {
+			if _, err := os.Stat(filepath.Join(top, filepath.Dir(file), link[1])); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+		if len(links) == 0 && file != "plugin/doctor/README.md" {
+			t.Errorf("%s has no link into the repository", file)
 		}
 	}
 }
 
-func readme(t *testing.T) string {
+// Every Corefile of the migration guide has nothing that doctor warns of.
+func TestCorefilesOfTheGuide(t *testing.T) {
+	blocks := strings.Split(document(t, "build/kube-system/MIGRATION.md"), "~~~ corefile\n")
+	if len(blocks) < 2 {
+		t.Fatal("the guide has no Corefile")
+	}
+	for _, rest := range blocks[1:] {
+		text, _, _ := strings.Cut(rest, "~~~\n")
+		corefile := filepath.Join(t.TempDir(), "Corefile")
+		write(t, corefile, text)
+		output, err := exec.CommandContext(t.Context(), binary, "doctor", "-offline", "-conf", corefile).Output()
+		if err != nil || !strings.Contains(string(output), "0 errors, 0 warnings, ") {
+			t.Errorf("%v\n%s\n%s", err, text, output)
+		}
+	}
+}
+
+func readme(t *testing.T) string { return document(t, "README.md") }
+
+// document is a text of the repository.
+func document(t *testing.T, path string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(top, "README.md"))
+	text, err := os.ReadFile(filepath.Join(top, path))
 	if err != nil {
 		t.Fatal(err)
 	}

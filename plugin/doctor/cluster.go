@@ -52,21 +52,39 @@ func (d *diagnosis) examineCluster(source kube.Config) *cluster {
 }
 
 func (d *diagnosis) examineRights(inspector *kube.Inspector) {
-	var missing []string
-	for _, right := range inspector.Rights() {
-		allowed, err := inspector.Allowed(d.ctx, right, d.options.as)
+	for _, part := range []struct {
+		severity severity
+		rights   []kube.Right
+		effect   string
+	}{
+		{failure, inspector.Rights(), "answers that depend on it are SERVFAIL"},
+		{note, inspector.UsefulRights(), "after a start, reverse names of Services with public addresses may be asked upstream"},
+	} {
+		missing, err := d.missing(inspector, part.rights)
 		if err != nil {
 			d.find(failure, "rbac", "run it as somebody who may create selfsubjectaccessreviews and, with -as, impersonate", "rights cannot be asked for: %v", err)
 			return
+		}
+		if len(missing) > 0 {
+			d.find(part.severity, "rbac", "apply the ClusterRole of build/kube-system, or add the verbs to the server's; check with kubectl auth can-i "+missing[0]+" -A",
+				"the server may not %s: %s", strings.Join(missing, ", "), part.effect)
+		}
+	}
+}
+
+// missing are the rights that are not granted.
+func (d *diagnosis) missing(inspector *kube.Inspector, rights []kube.Right) ([]string, error) {
+	var missing []string
+	for _, right := range rights {
+		allowed, err := inspector.Allowed(d.ctx, right, d.options.as)
+		if err != nil {
+			return nil, err
 		}
 		if !allowed {
 			missing = append(missing, right.String())
 		}
 	}
-	if len(missing) > 0 {
-		d.find(failure, "rbac", "kubectl apply -f build/kube-system/rbac.yaml, or add the verbs to the server's ClusterRole; check with kubectl auth can-i "+missing[0]+" -A",
-			"the server may not %s: answers that depend on it are SERVFAIL", strings.Join(missing, ", "))
-	}
+	return missing, nil
 }
 
 func (d *diagnosis) examineImports(inspector *kube.Inspector) {

@@ -92,6 +92,11 @@ func (i *Inspector) Rights() []Right {
 	return rights
 }
 
+// UsefulRights are those without which all is served, but less well.
+func (i *Inspector) UsefulRights() []Right {
+	return []Right{{"list", "networking.k8s.io", "servicecidrs"}}
+}
+
 // Allowed tells whether the API server grants the right: to whoever the
 // credentials belong to or, if that is not "", to the user as. Whoever asks for
 // somebody else must be allowed to impersonate.
