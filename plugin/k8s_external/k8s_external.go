@@ -81,6 +81,9 @@ func (e *K8sExternal) follow(k *kubezone.Kubezone) error {
 	if !x.Endpoints {
 		e.schema.Features |= schema.NoEndpoints
 	}
+	if x.Headless {
+		e.schema.Features |= schema.HeadlessEndpoints
+	}
 	if e.headless && !x.Endpoints {
 		log.Warningf("%s - headless: ignored, since noendpoints is set in %s", e.at, k.Name())
 	}

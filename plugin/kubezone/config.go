@@ -66,6 +66,7 @@ type config struct {
 	pods             podMode
 	podRanges        []netip.Prefix // any address if empty
 	endpointPodNames bool
+	endpoints        endpointsMode
 	noendpoints      bool
 	zonal            bool
 	multicluster     []string // a subset of zones
@@ -99,6 +100,14 @@ const (
 	podsDisabled podMode = iota // none
 	podsInsecure                // every well-formed address in an existing namespace
 	podsVerified                // addresses of pods in that namespace
+)
+
+// An endpointsMode says of which Services endpoints are watched and have names.
+type endpointsMode uint8
+
+const (
+	endpointsAll      endpointsMode = iota // all
+	endpointsHeadless                      // headless ones
 )
 
 // A ptrMode says how many PTR records an address with several names has.
@@ -155,6 +164,8 @@ var options = []option{
 		corefile.Word("disabled", podsDisabled), corefile.Word("insecure", podsInsecure), corefile.Word("verified", podsVerified))},
 	{Name: "pod_ranges", Usage: "private|CIDR...", Min: 1, Max: corefile.Many, Set: ranges(func(c *config) *[]netip.Prefix { return &c.podRanges }, schema.PrivateSpace)},
 	{Name: "endpoint_pod_names", Set: corefile.Flag(func(c *config) *bool { return &c.endpointPodNames })},
+	{Name: "endpoints", Usage: "all|headless", Min: 1, Max: 1, Set: corefile.OneOf(func(c *config) *endpointsMode { return &c.endpoints },
+		corefile.Word("all", endpointsAll), corefile.Word("headless", endpointsHeadless))},
 	{Name: "noendpoints", Set: corefile.Flag(func(c *config) *bool { return &c.noendpoints })},
 	{Name: "zonal", Set: corefile.Flag(func(c *config) *bool { return &c.zonal })},
 	{Name: "multicluster", Usage: "[ZONES...]", Max: corefile.Many, Set: setMulticluster},
@@ -383,7 +394,7 @@ func checkZones(p *parser) error {
 // kubeconfig, then endpoint, then in-cluster. It never had manifests, so there
 // is no habit to respect: these exclude any API server.
 func checkSource(p *parser) error {
-	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "snapshot", "max_stale", "brake", "selfcheck"} {
+	for _, name := range []string{"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "snapshot", "max_stale", "brake", "selfcheck", "endpoints"} {
 		if p.Has("manifests") && p.Has(name) {
 			return p.At(name).Errorf("%s: not together with manifests at %s, which needs no API server", name, p.At("manifests"))
 		}
@@ -437,7 +448,14 @@ func checkPods(p *parser) error {
 	return nil
 }
 
+// checkEndpoints refuses what needs endpoints that are not watched. What the
+// stock plugin takes stays allowed; it has no option endpoints.
 func checkEndpoints(p *parser) error {
+	for _, name := range []string{"endpoint_pod_names", "noendpoints", "ignore"} {
+		if p.Config.endpoints == endpointsHeadless && p.Has(name) {
+			return p.At("endpoints").Errorf("endpoints headless: not together with %s at %s, %s", name, p.At(name), headlessExcludes[name])
+		}
+	}
 	if !p.Config.noendpoints {
 		return nil
 	}
@@ -446,6 +464,13 @@ func checkEndpoints(p *parser) error {
 	}
 	ignore(p, "endpoint_pod_names", "noendpoints is set")
 	return nil
+}
+
+// headlessExcludes tells why options do not go with endpoints headless.
+var headlessExcludes = map[string]string{
+	"endpoint_pod_names": "which names endpoints of all services",
+	"noendpoints":        "which watches no endpoints at all",
+	"ignore":             "which needs the endpoints of all services",
 }
 
 // ignore warns that an option, if it is given, does nothing.

@@ -169,6 +169,19 @@ var optionCases = []optionCase{
 	{option: "endpoint_pod_names", kind: "surplus", block: "endpoint_pod_names on", err: `2: endpoint_pod_names: surplus argument "on"; want "endpoint_pod_names"`},
 	{option: "endpoint_pod_names", kind: "repeated", block: "endpoint_pod_names\nendpoint_pod_names", err: `3: endpoint_pod_names: given twice, first at Testfile:2; want it once, as "endpoint_pod_names"`},
 
+	{option: "endpoints", kind: "good", block: "endpoints all", want: func(c *config) { c.endpoints = endpointsAll }},
+	{option: "endpoints", kind: "good", block: "endpoints headless", want: func(c *config) { c.endpoints = endpointsHeadless }},
+	{option: "endpoints", kind: "good", block: "endpoints headless\nzonal", want: func(c *config) { c.endpoints, c.zonal = endpointsHeadless, true }},
+	{option: "endpoints", kind: "good", block: "endpoints all\nendpoint_pod_names", want: func(c *config) { c.endpointPodNames = true }},
+	{option: "endpoints", kind: "missing", block: "endpoints", err: `2: endpoints: missing argument after "endpoints"; want "endpoints all|headless"`},
+	{option: "endpoints", kind: "surplus", block: "endpoints all headless", err: `2: endpoints: surplus argument "headless"; want "endpoints all|headless"`},
+	{option: "endpoints", kind: "repeated", block: "endpoints all\nendpoints all", err: `3: endpoints: given twice, first at Testfile:2; want it once, as "endpoints all|headless"`},
+	{option: "endpoints", kind: "bad", block: "endpoints none", err: `2: endpoints "none": want all or headless`},
+	{option: "endpoints", kind: "bad", block: "endpoint_pod_names\nendpoints headless", err: `3: endpoints headless: not together with endpoint_pod_names at Testfile:2, which names endpoints of all services`},
+	{option: "endpoints", kind: "bad", block: "endpoints headless\nnoendpoints", err: `2: endpoints headless: not together with noendpoints at Testfile:3, which watches no endpoints at all`},
+	{option: "endpoints", kind: "bad", block: "endpoints headless\nignore empty_service", err: `2: endpoints headless: not together with ignore at Testfile:3, which needs the endpoints of all services`},
+	{option: "endpoints", kind: "bad", block: "manifests m\nendpoints headless", err: `3: endpoints: not together with manifests at Testfile:2, which needs no API server`},
+
 	{option: "noendpoints", kind: "good", block: "noendpoints", want: func(c *config) { c.noendpoints = true }},
 	{option: "noendpoints", kind: "surplus", block: "noendpoints on", err: `2: noendpoints: surplus argument "on"; want "noendpoints"`},
 	{option: "noendpoints", kind: "repeated", block: "noendpoints\nnoendpoints", err: `3: noendpoints: given twice, first at Testfile:2; want it once, as "noendpoints"`},
@@ -365,7 +378,7 @@ func TestParseCountsCases(t *testing.T) {
 	}
 }
 
-const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, brake, deny_namespaces, endpoint, endpoint_pod_names, explain, " +
+const allOptions = "apiserver_burst, apiserver_max_inflight, apiserver_qps, brake, deny_namespaces, endpoint, endpoint_pod_names, endpoints, explain, " +
 	"externalname_rcode, fallthrough, ignore, kubeconfig, labels, manifests, max_stale, multicluster, namespace_labels, namespaces, " +
 	"negative_ttl, noendpoints, pod_ranges, pods, ptr, reverse_ranges, selfcheck, snapshot, startup_timeout, tls, ttl, zonal"
 

@@ -23,6 +23,7 @@ func wantsExternal(c *caddy.Controller) bool { return c.Get(externalKey{}) != ni
 type External struct {
 	Kept      bool // the external addresses of Services; false if WantExternal came too late
 	Endpoints bool // are watched
+	Headless  bool // only endpoints of headless Services are
 	Index     *index.Index
 	Objects   respond.Objects
 	Explain   respond.Explain
@@ -35,6 +36,7 @@ func (k *Kubezone) External() External {
 	return External{
 		Kept:      k.external,
 		Endpoints: !k.noendpoints,
+		Headless:  k.endpoints == endpointsHeadless,
 		Index:     k.store.Index(),
 		Objects:   k.Objects,
 		Explain:   k.explain,

@@ -156,6 +156,7 @@ func (cfg config) kube() kube.Config {
 		NamespaceLabels: cfg.namespaceLabels,
 		Labels:          cfg.labels,
 		Slices:          !cfg.noendpoints,
+		HeadlessOnly:    cfg.endpoints == endpointsHeadless,
 		Pods:            cfg.pods == podsVerified,
 		PodLabels:       cfg.pods == podsVerified,
 		TopologyZones:   cfg.zonal,
@@ -172,6 +173,9 @@ func (cfg config) features() schema.Features {
 	var f schema.Features
 	if cfg.noendpoints {
 		f |= schema.NoEndpoints
+	}
+	if cfg.endpoints == endpointsHeadless {
+		f |= schema.HeadlessEndpoints
 	}
 	if cfg.ignoreEmpty {
 		f |= schema.IgnoreEmptyService

@@ -93,6 +93,9 @@ func (cl *cluster) start(ctx context.Context, s *Store) error {
 		running.Go(func() { f.run(ctx) })
 	}
 	running.Go(func() { (&cidrSeeker{client: core}).run(ctx, s) })
+	if cl.config.HeadlessOnly {
+		running.Go(func() { s.warnOfUnlabelled(ctx, discovery) })
+	}
 	s.work.Go(func() {
 		running.Wait()
 		connections.CloseIdleConnections()
@@ -149,6 +152,9 @@ func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
 		})
 	case index.EndpointSlices:
 		lw.client, lw.group, lw.pageSize = to.discovery, discoveryv1.GroupName, slicePageSize
+		if cl.config.HeadlessOnly {
+			lw.selectors.LabelSelector = corev1.IsHeadlessService
+		}
 		return newFeed(lw, new(discoveryv1.EndpointSlice), new(discoveryv1.EndpointSliceList), &table[*discoveryv1.EndpointSlice, index.Slice]{
 			convert: conv.slice, same: x.SameSlice,
 			replace: x.ReplaceSlices, set: x.SetSlice, remove: x.DeleteSlice,

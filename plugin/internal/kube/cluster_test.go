@@ -417,7 +417,10 @@ func TestSharedStore(t *testing.T) {
 	}
 	other := c
 	other.Pods = false
-	if third := open(t, other); third == first {
+	headless := other
+	headless.HeadlessOnly = true
+	third, fourth := open(t, other), open(t, headless)
+	if third == first || fourth == first || fourth == third {
 		t.Fatal("different Configs share a Store")
 	}
 	lists := len(api.asked("pods"))

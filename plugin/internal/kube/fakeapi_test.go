@@ -446,7 +446,7 @@ func metadataOf(m metav1.ListMeta, objects []runtime.Object) runtime.Object {
 		list.Items = append(list.Items, metav1.PartialObjectMetadata{
 			TypeMeta: typeMeta("meta.k8s.io/v1", "PartialObjectMetadata"),
 			ObjectMeta: metav1.ObjectMeta{
-				Namespace: object.GetNamespace(), Name: object.GetName(), ResourceVersion: object.GetResourceVersion(),
+				Namespace: object.GetNamespace(), Name: object.GetName(), ResourceVersion: object.GetResourceVersion(), Labels: object.GetLabels(),
 			},
 		})
 	}

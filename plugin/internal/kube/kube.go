@@ -48,9 +48,12 @@ type Config struct {
 	NamespaceLabels string       // selector of the namespaces shown, "" for all
 	Labels          string       // selector of the Services and pods shown, "" for all
 
-	Slices  bool // EndpointSlices are wanted
-	Imports bool // ServiceImports and their EndpointSlices are wanted
-	Pods    bool // Pods are wanted
+	Slices bool // EndpointSlices are wanted
+	// HeadlessOnly leaves out the EndpointSlices that are not labelled as those
+	// of a headless Service. It needs an API server.
+	HeadlessOnly bool
+	Imports      bool // ServiceImports and their EndpointSlices are wanted
+	Pods         bool // Pods are wanted
 
 	// What is kept only because an option needs it.
 	PodLabels     bool // index.Pod.Labels

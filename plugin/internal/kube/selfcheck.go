@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 )
@@ -166,20 +167,27 @@ func (f *feed) compare(ctx context.Context, newest uint64) (differ map[index.Obj
 // metadata lists keys and resource versions, and the version of the list.
 func (l *listWatch) metadata(ctx context.Context) (map[index.ObjectKey]uint64, uint64, error) {
 	all := make(map[index.ObjectKey]uint64)
-	options := l.selectors
+	version, err := listMetadata(ctx, l.rest(), l.kind.resource(), l.selectors, func(o *metav1.PartialObjectMetadata) {
+		all[objectKey(o)] = resourceVersion(o.ResourceVersion)
+	})
+	return all, version, err
+}
+
+// listMetadata lists by pages and returns the version of the list.
+func listMetadata(ctx context.Context, from rest.Interface, resource string, options metav1.ListOptions, each func(*metav1.PartialObjectMetadata)) (version uint64, err error) {
 	options.Limit = metadataPage
 	for {
 		var page metav1.PartialObjectMetadataList
-		err := l.rest().Get().Resource(l.kind.resource()).VersionedParams(&options, metav1.ParameterCodec).
+		err := from.Get().Resource(resource).VersionedParams(&options, metav1.ParameterCodec).
 			SetHeader("Accept", metadataType).MaxRetries(0).Do(ctx).Into(&page)
 		if err != nil {
-			return nil, 0, err
+			return 0, err
 		}
 		for i := range page.Items {
-			all[objectKey(&page.Items[i])] = resourceVersion(page.Items[i].ResourceVersion)
+			each(&page.Items[i])
 		}
 		if options.Continue = page.Continue; options.Continue == "" {
-			return all, resourceVersion(page.ResourceVersion), nil
+			return resourceVersion(page.ResourceVersion), nil
 		}
 	}
 }

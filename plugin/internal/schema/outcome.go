@@ -32,6 +32,7 @@ const (
 	BelowAlias
 	AliasToAddress
 	EndpointsOff
+	HeadlessOnly
 	PodsOff
 	NotAnAddress
 	OutsidePodRanges
@@ -63,6 +64,7 @@ var reasonTexts = [numReasons]string{
 	BelowAlias:        "there are no names below an external name's alias",
 	AliasToAddress:    "the service's externalName is an address, not a name",
 	EndpointsOff:      "endpoints are not served here (option noendpoints)",
+	HeadlessOnly:      "only endpoints of headless services are served here (option endpoints headless)",
 	PodsOff:           "pod names are not served here (option pods)",
 	NotAnAddress:      "the first label is not an address with hyphens for its separators",
 	OutsidePodRanges:  "no pod may have this address (option pod_ranges)",
@@ -94,6 +96,7 @@ var reasonNames = [numReasons]string{
 	BelowAlias:        "below_alias",
 	AliasToAddress:    "alias_to_address",
 	EndpointsOff:      "endpoints_off",
+	HeadlessOnly:      "headless_only",
 	PodsOff:           "pods_off",
 	NotAnAddress:      "not_an_address",
 	OutsidePodRanges:  "outside_pod_ranges",

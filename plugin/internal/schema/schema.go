@@ -27,6 +27,7 @@ type Features uint8
 
 const (
 	NoEndpoints        Features = 1 << iota // endpoints are not watched, and have no names
+	HeadlessEndpoints                       // only those of headless Services are watched, and have names
 	IgnoreEmptyService                      // a ClusterIP service without a ready endpoint does not exist
 	FirstPTROnly                            // one name for an address, the first
 	ExternalEndpoints                       // in an external zone, endpoints of Services without an external address have names
@@ -232,6 +233,8 @@ func (s *Schema) endpointsMissing(st *index.State, f Form) Answer {
 	case !depends && !mustBeReady:
 	case s.has(NoEndpoints):
 		return Answer{Outcome: NameError, Reason: EndpointsOff}
+	case s.has(HeadlessEndpoints) && st.Service.Type != index.Headless:
+		return Answer{Outcome: NameError, Reason: HeadlessOnly}
 	case !s.Index.Holds(index.EndpointSlices):
 		return Answer{Outcome: NotSynced, Reason: SlicesMissing}
 	case mustBeReady && !st.Ready():
