@@ -8,6 +8,7 @@
 package index
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -60,7 +61,7 @@ type Index struct {
 	labels     *xsync.Map[labelKey, []labelled]
 	namespaces *xsync.Map[string, namespace]
 	pods       *xsync.Map[netip.Addr, []*Pod]
-	addresses  atomic.Pointer[addressTable]
+	addresses  addressTable
 	external   atomic.Pointer[externalTable]
 	serial     atomic.Uint64
 	held       [numKinds]atomic.Bool
@@ -69,6 +70,8 @@ type Index struct {
 	mu          sync.Mutex // guards what only writers use: the rest, and entries
 	slicesByKey map[ObjectKey]*Slice
 	podsByKey   map[ObjectKey]*Pod
+	changed     []*entry     // those with pending changes
+	names       []nameChange // room for the changes of one entry
 }
 
 // A namespace exists as an object, or because a Service in it is shown: the
@@ -90,7 +93,7 @@ func New(o Options) *Index {
 		slicesByKey: map[ObjectKey]*Slice{},
 		podsByKey:   map[ObjectKey]*Pod{},
 	}
-	x.addresses.Store(new(addressTable))
+	x.addresses.init()
 	x.external.Store(new(externalTable))
 	return x
 }
@@ -152,7 +155,7 @@ func (x *Index) Labelled(st *State, label string, f Family, yield func(netip.Add
 		}
 		found = true
 	}
-	if addr, ok := ParseDashed(label); ok && x.addresses.Load().has(addr, st.entry) {
+	if addr, ok := ParseDashed(label); ok && x.addresses.has(addr, st.entry) {
 		if addr.Is6() == (f == IPv6) {
 			yield(addr)
 		}
@@ -188,15 +191,15 @@ func (x *Index) AllPods(yield func(a netip.Addr, pods []*Pod) bool) { x.pods.Ran
 // ReplaceServices makes the Services those of the list, which is complete as of
 // the resource version.
 func (x *Index) ReplaceServices(list []*Service, resourceVersion uint64) {
-	x.replace(Services, resourceVersion, func(edit *addressEdit) int {
+	x.replace(Services, resourceVersion, func() int {
 		listed := make(map[ObjectKey]bool, len(list))
 		for _, s := range list {
 			listed[s.ObjectKey] = true
-			x.setService(s, edit)
+			x.setService(s)
 		}
 		x.services.Range(func(key ObjectKey, e *entry) bool {
 			if e.service != nil && !listed[key] {
-				x.dropService(key, edit)
+				x.dropService(key)
 			}
 			return true
 		})
@@ -206,64 +209,61 @@ func (x *Index) ReplaceServices(list []*Service, resourceVersion uint64) {
 
 // SetService adds or changes a Service.
 func (x *Index) SetService(s *Service) {
-	x.update(s.ResourceVersion, func(edit *addressEdit) { x.setService(s, edit) })
+	x.update(s.ResourceVersion, func() { x.setService(s) })
 }
 
 // DeleteService takes a Service away. One that is not there is no error: a
 // relist may replay a delete.
 func (x *Index) DeleteService(key ObjectKey, resourceVersion uint64) {
-	x.update(resourceVersion, func(edit *addressEdit) { x.dropService(key, edit) })
+	x.update(resourceVersion, func() { x.dropService(key) })
 }
 
 // ReplaceSlices makes the Slices those of the list, which is complete as of the
 // resource version. Slices equal to those held before are shared with them.
 func (x *Index) ReplaceSlices(list []*Slice, resourceVersion uint64) {
-	x.replace(EndpointSlices, resourceVersion, func(edit *addressEdit) int {
+	x.replace(EndpointSlices, resourceVersion, func() int {
 		listed := make(map[ObjectKey]bool, len(list))
-		changed := map[*entry]bool{}
 		for _, s := range list {
 			listed[s.ObjectKey] = true
-			x.putSlice(s, changed)
+			x.putSlice(s)
 		}
 		for key := range x.slicesByKey {
 			if !listed[key] {
-				x.takeSlice(key, changed)
+				x.takeSlice(key)
 			}
 		}
-		x.publishAll(changed, edit)
+		x.publishChanged()
 		return len(listed)
 	})
 }
 
 // SetSlice adds or changes a Slice.
 func (x *Index) SetSlice(s *Slice) {
-	x.update(s.ResourceVersion, func(edit *addressEdit) {
-		changed := map[*entry]bool{}
-		x.putSlice(s, changed)
-		x.publishAll(changed, edit)
+	x.update(s.ResourceVersion, func() {
+		x.putSlice(s)
+		x.publishChanged()
 	})
 }
 
 // DeleteSlice takes a Slice away.
 func (x *Index) DeleteSlice(key ObjectKey, resourceVersion uint64) {
-	x.update(resourceVersion, func(edit *addressEdit) {
-		changed := map[*entry]bool{}
-		x.takeSlice(key, changed)
-		x.publishAll(changed, edit)
+	x.update(resourceVersion, func() {
+		x.takeSlice(key)
+		x.publishChanged()
 	})
 }
 
 // ReplaceNamespaces makes the Namespaces those of the list.
 func (x *Index) ReplaceNamespaces(list []*Namespace, resourceVersion uint64) {
-	x.replace(Namespaces, resourceVersion, func(edit *addressEdit) int {
+	x.replace(Namespaces, resourceVersion, func() int {
 		listed := make(map[string]bool, len(list))
 		for _, n := range list {
 			listed[n.Name] = true
-			x.setNamespace(n.Name, n, edit)
+			x.setNamespace(n.Name, n)
 		}
 		x.namespaces.Range(func(name string, n namespace) bool {
 			if n.object != nil && !listed[name] {
-				x.setNamespace(name, nil, edit)
+				x.setNamespace(name, nil)
 			}
 			return true
 		})
@@ -273,17 +273,17 @@ func (x *Index) ReplaceNamespaces(list []*Namespace, resourceVersion uint64) {
 
 // SetNamespace adds or changes a Namespace.
 func (x *Index) SetNamespace(n *Namespace) {
-	x.update(n.ResourceVersion, func(edit *addressEdit) { x.setNamespace(n.Name, n, edit) })
+	x.update(n.ResourceVersion, func() { x.setNamespace(n.Name, n) })
 }
 
 // DeleteNamespace takes a Namespace away.
 func (x *Index) DeleteNamespace(name string, resourceVersion uint64) {
-	x.update(resourceVersion, func(edit *addressEdit) { x.setNamespace(name, nil, edit) })
+	x.update(resourceVersion, func() { x.setNamespace(name, nil) })
 }
 
 // ReplacePods makes the Pods those of the list.
 func (x *Index) ReplacePods(list []*Pod, resourceVersion uint64) {
-	x.replace(Pods, resourceVersion, func(*addressEdit) int {
+	x.replace(Pods, resourceVersion, func() int {
 		listed := make(map[ObjectKey]bool, len(list))
 		for _, p := range list {
 			listed[p.ObjectKey] = true
@@ -300,12 +300,12 @@ func (x *Index) ReplacePods(list []*Pod, resourceVersion uint64) {
 
 // SetPod adds or changes a Pod.
 func (x *Index) SetPod(p *Pod) {
-	x.update(p.ResourceVersion, func(*addressEdit) { x.setPod(p.ObjectKey, p) })
+	x.update(p.ResourceVersion, func() { x.setPod(p.ObjectKey, p) })
 }
 
 // DeletePod takes a Pod away.
 func (x *Index) DeletePod(key ObjectKey, resourceVersion uint64) {
-	x.update(resourceVersion, func(*addressEdit) { x.setPod(key, nil) })
+	x.update(resourceVersion, func() { x.setPod(key, nil) })
 }
 
 // SameService returns the Service held under the same key if it is equal, else
@@ -341,23 +341,19 @@ func (x *Index) SamePod(p *Pod) *Pod {
 
 // replace runs a write that makes a kind complete; apply returns the number of
 // objects there are then.
-func (x *Index) replace(k Kind, resourceVersion uint64, apply func(*addressEdit) int) {
+func (x *Index) replace(k Kind, resourceVersion uint64, apply func() int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	edit := x.addresses.Load().bulkEdit()
-	n := apply(edit)
-	x.addresses.Store(edit.done())
+	n := apply()
 	x.counts[k].Store(int64(n))
 	x.seen(resourceVersion)
 	x.held[k].Store(true)
 }
 
-func (x *Index) update(resourceVersion uint64, apply func(*addressEdit)) {
+func (x *Index) update(resourceVersion uint64, apply func()) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	edit := x.addresses.Load().edit()
-	apply(edit)
-	x.addresses.Store(edit.done())
+	apply()
 	x.seen(resourceVersion)
 }
 
@@ -367,7 +363,7 @@ func (x *Index) seen(resourceVersion uint64) {
 	}
 }
 
-func (x *Index) setService(s *Service, edit *addressEdit) {
+func (x *Index) setService(s *Service) {
 	e := x.entryFor(s.ObjectKey)
 	if e.service == nil {
 		x.counts[Services].Add(1)
@@ -376,17 +372,17 @@ func (x *Index) setService(s *Service, edit *addressEdit) {
 	}
 	s.ObjectKey = e.key // shares the strings
 	e.service = s
-	x.publish(e, e.slices, edit)
+	x.publish(e)
 }
 
-func (x *Index) dropService(key ObjectKey, edit *addressEdit) {
+func (x *Index) dropService(key ObjectKey) {
 	e, ok := x.services.Load(key)
 	if !ok || e.service == nil {
 		return
 	}
 	e.service = nil
 	x.counts[Services].Add(-1)
-	x.publish(e, e.slices, edit)
+	x.publish(e)
 	x.forgetEmpty(e)
 }
 
@@ -395,21 +391,21 @@ func (x *Index) entryFor(key ObjectKey) *entry {
 		return e
 	}
 	e := &entry{key: key}
-	e.dashed = &owners{{Owner: Owner{Key: key}, entry: e, count: 1}}
+	e.dashed = &owners{{entry: e, count: 1}}
 	x.services.Store(key, e)
 	return e
 }
 
 func (x *Index) forgetEmpty(e *entry) {
-	if e.service == nil && len(e.slices) == 0 {
+	if e.service == nil && e.slices == nil {
 		x.services.Delete(e.key)
 	}
 }
 
-// putSlice and takeSlice change the slices of an entry, which publishAll then
-// shows: an endpoint that moves between slices within one Replace is never
+// putSlice and takeSlice change the slices of an entry, which publishChanged
+// then shows: an endpoint that moves between slices within one Replace is never
 // missing.
-func (x *Index) putSlice(s *Slice, changed map[*entry]bool) {
+func (x *Index) putSlice(s *Slice) {
 	old := x.slicesByKey[s.ObjectKey]
 	switch {
 	case old == nil:
@@ -417,26 +413,23 @@ func (x *Index) putSlice(s *Slice, changed map[*entry]bool) {
 	case old == s || old.equal(s):
 		return
 	case old.Service != s.Service:
-		x.takeSlice(s.ObjectKey, changed)
+		x.takeSlice(s.ObjectKey)
 		x.counts[EndpointSlices].Add(1)
+		old = nil
 	}
 	e := x.entryFor(ObjectKey{s.Namespace, s.Service})
 	s.Namespace, s.Service = e.key.Namespace, e.key.Name // shares the strings
-	if len(e.slices) > 0 && samePorts(e.slices[0].Ports, s.Ports) {
-		s.Ports = e.slices[0].Ports
+	if e.slices != nil {
+		if shared := e.slices.shared(s.Ports); shared != nil {
+			s.Ports = shared[0]
+		}
 	}
 	x.slicesByKey[s.ObjectKey] = s
-	at, found := findSlice(e.slices, s.Name)
-	list := slices.Clone(e.slices)
-	if found {
-		list[at] = s
-	} else {
-		list = slices.Insert(list, at, s)
-	}
-	x.keepSlices(e, list, changed)
+	e.slices = e.slices.with(s)
+	x.change(e, sliceChange{old, s})
 }
 
-func (x *Index) takeSlice(key ObjectKey, changed map[*entry]bool) {
+func (x *Index) takeSlice(key ObjectKey) {
 	old, ok := x.slicesByKey[key]
 	if !ok {
 		return
@@ -444,43 +437,45 @@ func (x *Index) takeSlice(key ObjectKey, changed map[*entry]bool) {
 	delete(x.slicesByKey, key)
 	x.counts[EndpointSlices].Add(-1)
 	e, _ := x.services.Load(ObjectKey{old.Namespace, old.Service})
-	at, _ := findSlice(e.slices, old.Name)
-	x.keepSlices(e, slices.Delete(slices.Clone(e.slices), at, at+1), changed)
+	e.slices = e.slices.without(old.Name)
+	x.change(e, sliceChange{old, nil})
 }
 
-func (x *Index) keepSlices(e *entry, list []*Slice, changed map[*entry]bool) {
-	e.slices = list
-	changed[e] = true
+func (x *Index) change(e *entry, c sliceChange) {
+	if e.pending == nil {
+		x.changed = append(x.changed, e)
+	}
+	e.pending = append(e.pending, c)
 }
 
-func (x *Index) publishAll(changed map[*entry]bool, edit *addressEdit) {
-	for e := range changed {
-		x.publish(e, e.slices, edit)
+func (x *Index) publishChanged() {
+	for _, e := range x.changed {
+		x.publish(e)
 		x.forgetEmpty(e)
 	}
+	clear(x.changed)
+	x.changed = x.changed[:0]
 }
 
-func findSlice(list []*Slice, name string) (int, bool) {
-	return slices.BinarySearchFunc(list, name, func(s *Slice, name string) int { return strings.Compare(s.Name, name) })
-}
-
-// publish shows the entry's Service, if it is to be shown, joined with list.
-// Names that appear are added to the other tables before names that go are
-// taken away.
-func (x *Index) publish(e *entry, list []*Slice, edit *addressEdit) {
+// publish shows the entry's Service, if it is to be shown, joined with its
+// Slices. Names that appear are added to the other tables before names that go
+// are taken away.
+func (x *Index) publish(e *entry) {
 	old := e.state.Load()
 	var next *State
 	if e.service != nil && !x.hidden(e.key.Namespace) {
-		next = newState(e, e.service, list)
+		next = &State{Service: e.service, entry: e, slices: e.slices}
 	}
+	pending := e.pending
+	e.pending = nil
 	if old == nil && next == nil {
 		return
 	}
-	changes := nameChanges(old, next)
-	for n, count := range changes {
-		if count > 0 {
-			edit.add(n.addr, n.owner(e), e, count)
-			x.relabel(e, n, count)
+	changes := x.nameChanges(old, next, pending)
+	for _, n := range changes {
+		if n.count > 0 {
+			x.addresses.add(n.addressName, e, n.count)
+			x.relabel(e, n.addressName, n.count)
 		}
 	}
 	if next != nil {
@@ -488,10 +483,10 @@ func (x *Index) publish(e *entry, list []*Slice, edit *addressEdit) {
 	}
 	e.state.Store(next)
 	x.publishExternal(e.key, old.externalAddrs(), next.externalAddrs())
-	for n, count := range changes {
-		if count < 0 {
-			edit.add(n.addr, n.owner(e), e, count)
-			x.relabel(e, n, count)
+	for _, n := range changes {
+		if n.count < 0 {
+			x.addresses.add(n.addressName, e, n.count)
+			x.relabel(e, n.addressName, n.count)
 		}
 	}
 	switch {
@@ -509,66 +504,116 @@ type addressName struct {
 	clusterIP bool
 }
 
-func (n addressName) owner(e *entry) Owner {
-	return Owner{Key: e.key, Label: n.label, ClusterIP: n.clusterIP}
-}
-
-// nameChanges counts by how many each name of an address becomes more or fewer
-// from one state to the next; either may be nil.
-func nameChanges(old, next *State) map[addressName]int {
-	changes := map[addressName]int{}
-	gone, come := differing(old.endpointSlices(), next.endpointSlices())
-	for _, s := range come {
-		for i := range s.Len() {
-			changes[addressName{addr: s.Addr(i), label: s.Label(i)}]++
+func (n addressName) compare(o addressName) int {
+	clusterIP := 0
+	if n.clusterIP != o.clusterIP {
+		clusterIP = 1
+		if n.clusterIP {
+			clusterIP = -1
 		}
 	}
-	for _, s := range gone {
-		for i := range s.Len() {
-			changes[addressName{addr: s.Addr(i), label: s.Label(i)}]--
-		}
-	}
-	for _, a := range next.clusterIPs() {
-		changes[addressName{addr: a, clusterIP: true}]++
-	}
-	for _, a := range old.clusterIPs() {
-		changes[addressName{addr: a, clusterIP: true}]--
-	}
-	return changes
+	return cmp.Or(n.addr.Compare(o.addr), clusterIP, strings.Compare(n.label, o.label))
 }
 
-// endpointSlices are those that give endpoints names; an alias has none.
-func (st *State) endpointSlices() []*Slice {
-	if st == nil || st.Service.Type == ExternalName {
-		return nil
-	}
-	return st.slices
+// A nameChange is by how many slices more, or fewer, an address has the name.
+type nameChange struct {
+	addressName
+	count int
 }
+
+// mostNames is for how many changes room is kept: more than two slices hold.
+const mostNames = 4096
+
+// nameChanges are those from one state to the next; either may be nil. pending
+// are the slices that differ, if both states give their endpoints names. The
+// list is valid until the next call.
+func (x *Index) nameChanges(old, next *State, pending []sliceChange) []nameChange {
+	list := x.names[:0]
+	before, after := old.namesEndpoints(), next.namesEndpoints()
+	switch {
+	case before && after:
+		for _, c := range pending {
+			list = appendDifference(list, c.old, c.next)
+		}
+	case before:
+		old.slices.all(func(s *Slice) bool {
+			list = appendDifference(list, s, nil)
+			return true
+		})
+	case after:
+		next.slices.all(func(s *Slice) bool {
+			list = appendDifference(list, nil, s)
+			return true
+		})
+	}
+	if !slices.Equal(old.clusterIPs(), next.clusterIPs()) {
+		for _, a := range next.clusterIPs() {
+			list = append(list, nameChange{addressName{addr: a, clusterIP: true}, 1})
+		}
+		for _, a := range old.clusterIPs() {
+			list = append(list, nameChange{addressName{addr: a, clusterIP: true}, -1})
+		}
+	}
+	if x.names = nil; cap(list) <= mostNames {
+		x.names = list
+	}
+	return sumUp(list)
+}
+
+// appendDifference appends the names that two versions of a Slice do not have
+// in common. Either may be nil.
+func appendDifference(list []nameChange, old, next *Slice) []nameChange {
+	i, j := 0, 0
+	for i < old.size() || j < next.size() {
+		order := 0
+		switch {
+		case i == old.size():
+			order = 1
+		case j == next.size():
+			order = -1
+		default:
+			order = cmp.Or(old.Addr(i).Compare(next.Addr(j)), strings.Compare(old.Label(i), next.Label(j)))
+		}
+		if order < 0 {
+			list = append(list, nameChange{addressName{addr: old.Addr(i), label: old.Label(i)}, -1})
+		} else if order > 0 {
+			list = append(list, nameChange{addressName{addr: next.Addr(j), label: next.Label(j)}, 1})
+		}
+		if order <= 0 {
+			i++
+		}
+		if order >= 0 {
+			j++
+		}
+	}
+	return list
+}
+
+// sumUp makes one change of all of a name, in place. Slices in topology zones
+// are not sorted by address alone, and an endpoint may move between slices.
+func sumUp(list []nameChange) []nameChange {
+	slices.SortFunc(list, func(a, b nameChange) int { return a.compare(b.addressName) })
+	n := 0
+	for _, c := range list {
+		if n > 0 && list[n-1].addressName == c.addressName {
+			list[n-1].count += c.count
+		} else {
+			list[n] = c
+			n++
+		}
+	}
+	return list[:n]
+}
+
+// namesEndpoints tells whether the endpoints of the state have names; those of
+// an alias have none.
+func (st *State) namesEndpoints() bool { return st != nil && st.Service.Type != ExternalName }
 
 func (st *State) clusterIPs() []netip.Addr {
 	if st == nil {
 		return nil
 	}
 	return st.Service.ClusterIPs
-}
-
-// differing compares two lists sorted by name.
-func differing(old, next []*Slice) (gone, come []*Slice) {
-	for len(old) > 0 || len(next) > 0 {
-		switch {
-		case len(old) == 0:
-			return gone, append(come, next...)
-		case len(next) == 0:
-			return append(gone, old...), come
-		case old[0] == next[0]:
-			old, next = old[1:], next[1:]
-		case old[0].Name <= next[0].Name:
-			gone, old = append(gone, old[0]), old[1:]
-		default:
-			come, next = append(come, next[0]), next[1:]
-		}
-	}
-	return gone, come
 }
 
 // relabel changes how many slices give the address its label.
@@ -619,7 +664,7 @@ func (x *Index) storeNamespace(name string, n namespace) {
 }
 
 // setNamespace adds the object, or takes it away if it is nil.
-func (x *Index) setNamespace(name string, object *Namespace, edit *addressEdit) {
+func (x *Index) setNamespace(name string, object *Namespace) {
 	if x.Hides(name) {
 		return
 	}
@@ -638,7 +683,7 @@ func (x *Index) setNamespace(name string, object *Namespace, edit *addressEdit) 
 	if x.options.SelectNamespaces {
 		x.services.Range(func(key ObjectKey, e *entry) bool {
 			if key.Namespace == name {
-				x.publish(e, e.slices, edit)
+				x.publish(e)
 			}
 			return true
 		})

@@ -121,7 +121,7 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 			if !x.HasOwners(netip.MustParseAddr("10.0.0.1")) || !x.HasNamespace("ns") || len(x.PodsAt(netip.MustParseAddr("10.0.0.1"))) != 1 {
 				t.Error("not found")
 			}
-			if st.Endpoints(IPv4, 7, func(*Slice, int, int) bool { return false }); st.Len(IPv6) != 0 {
+			if st.Endpoints(IPv4, "", 7, func(*Slice, int, int) bool { return false }); st.Len(IPv6, "") != 0 {
 				t.Error("wrong family")
 			}
 		}
@@ -153,7 +153,7 @@ func TestRelistIsOneStep(t *testing.T) {
 				}
 				set := map[netip.Addr]bool{}
 				st := x.Service(ObjectKey{"ns", "db"})
-				st.Endpoints(IPv4, 0, func(s *Slice, from, to int) bool {
+				st.Endpoints(IPv4, "", 0, func(s *Slice, from, to int) bool {
 					for i := from; i < to; i++ {
 						set[s.Addr(i)] = true
 					}
@@ -184,7 +184,7 @@ func TestRotationGivesEachEndpointItsTurn(t *testing.T) {
 	const window = 13
 	for range 130 / window * 4 {
 		left := window
-		st.Endpoints(IPv4, st.Advance(RotateA, window), func(s *Slice, from, to int) bool {
+		st.Endpoints(IPv4, "", st.Advance(RotateA, window), func(s *Slice, from, to int) bool {
 			for i := from; i < to && left > 0; i++ {
 				count[s.Addr(i)]++
 				left--

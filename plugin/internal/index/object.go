@@ -123,6 +123,14 @@ func (s *Slice) addrLen() int {
 // Len is the number of ready addresses.
 func (s *Slice) Len() int { return len(s.addrs) / s.addrLen() }
 
+// size is Len, also of no Slice.
+func (s *Slice) size() int {
+	if s == nil {
+		return 0
+	}
+	return s.Len()
+}
+
 // Addr is the i-th address.
 func (s *Slice) Addr(i int) netip.Addr {
 	if s.v6 {
@@ -140,8 +148,13 @@ func (s *Slice) Label(i int) string {
 	return s.labels[i]
 }
 
-// Is6 tells the family of all the addresses.
-func (s *Slice) Is6() bool { return s.v6 }
+// family is that of all the addresses.
+func (s *Slice) family() Family {
+	if s.v6 {
+		return IPv6
+	}
+	return IPv4
+}
 
 // inZone is the range of addresses in a topology zone; "" is all of them.
 func (s *Slice) inZone(zone string) (from, to int) {

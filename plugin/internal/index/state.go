@@ -3,7 +3,6 @@ package index
 import (
 	"net/netip"
 	"slices"
-	"sort"
 	"sync/atomic"
 )
 
@@ -12,20 +11,9 @@ import (
 type State struct {
 	Service *Service
 
-	entry  *entry
-	slices []*Slice // by name, those without ready addresses too
-	v4, v6 family
-	ports  [][]Port // the different port lists of slices with ready addresses
-
-	repeats  bool     // an address may be in two slices, or have two labels
-	labelled bool     // an endpoint may have a label of its own
-	clusters []string // that the slices with ready addresses are from
-}
-
-// A family is the part of a State that has addresses of one family.
-type family struct {
-	slices []*Slice
-	ends   []int // ends[i] is the number of addresses in slices[:i+1]
+	entry   *entry
+	slices  *node
+	repeats bool // an address may be in two slices, or have two labels
 }
 
 // A Family is an address family.
@@ -36,137 +24,42 @@ const (
 	IPv6 Family = 6
 )
 
-// newFamily is empty, with room for so many slices.
-func newFamily(n int) family {
-	if n == 0 {
-		return family{}
-	}
-	return family{make([]*Slice, 0, n), make([]int, 0, n)}
-}
-
-func (f *family) add(s *Slice) {
-	f.slices = append(f.slices, s)
-	f.ends = append(f.ends, f.len()+s.Len())
-}
-
-func (f *family) len() int {
-	if len(f.ends) == 0 {
-		return 0
-	}
-	return f.ends[len(f.ends)-1]
-}
-
-// newState joins. Its cost is linear in the number of slices, not of their
-// addresses.
-func newState(e *entry, service *Service, list []*Slice) *State {
-	st := &State{Service: service, entry: e, slices: list}
-	n4, n6 := 0, 0
-	for _, s := range list {
-		switch {
-		case s.Len() == 0:
-		case s.v6:
-			n6++
-		default:
-			n4++
-		}
-	}
-	st.v4, st.v6 = newFamily(n4), newFamily(n6)
-	for _, s := range list {
-		if s.Len() == 0 {
-			continue
-		}
-		st.labelled = st.labelled || s.labels != nil
-		if s.v6 {
-			st.v6.add(s)
-		} else {
-			st.v4.add(s)
-		}
-		if s.Cluster != "" && !slices.Contains(st.clusters, s.Cluster) {
-			st.clusters = append(st.clusters, s.Cluster)
-		}
-		if !slices.ContainsFunc(st.ports, func(p []Port) bool { return samePorts(p, s.Ports) }) {
-			st.ports = append(st.ports, s.Ports)
-		}
-	}
-	return st
-}
-
 // samePorts is slices.Equal with a short cut for shared lists.
 func samePorts(a, b []Port) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
+// noSummary is that of no Slices.
+var noSummary summary
+
+func (st *State) summary() *summary {
+	if st.slices == nil {
+		return &noSummary
+	}
+	return &st.slices.summary
+}
+
 // Ready tells whether the Service has a ready endpoint of any family.
-func (st *State) Ready() bool { return len(st.v4.slices)+len(st.v6.slices) > 0 }
+func (st *State) Ready() bool { return st.summary().count != [2]uint32{} }
 
 // EndpointPorts yields the different port lists of the ready endpoints.
-func (st *State) EndpointPorts() [][]Port { return st.ports }
+func (st *State) EndpointPorts() [][]Port { return st.summary().ports }
 
-// Len is the number of ready addresses of a family; an address that is in two
-// slices, as happens while it moves, is counted twice.
-func (st *State) Len(f Family) int { return st.family(f).len() }
+// Len is the number of ready addresses of a family in a topology zone, or in
+// all zones if that is ""; an address that is in two slices, as happens while it
+// moves, is counted twice.
+func (st *State) Len(f Family, topologyZone string) int { return st.summary().len(f, topologyZone) }
 
-func (st *State) family(f Family) *family {
-	if f == IPv6 {
-		return &st.v6
-	}
-	return &st.v4
-}
-
-// Endpoints calls yield for every ready address of a family, in ranges of one
-// Slice each, beginning at the start-th and going round, until yield returns
-// false.
-func (st *State) Endpoints(f Family, start int, yield func(s *Slice, from, to int) bool) {
-	fam := st.family(f)
-	if len(fam.slices) == 0 {
-		return
-	}
-	start %= fam.len()
-	first := sort.SearchInts(fam.ends, start+1)
-	offset := start - (fam.ends[first] - fam.slices[first].Len())
-	if s := fam.slices[first]; !yield(s, offset, s.Len()) {
-		return
-	}
-	for n := 1; n < len(fam.slices); n++ {
-		if s := fam.slices[(first+n)%len(fam.slices)]; !yield(s, 0, s.Len()) {
-			return
-		}
-	}
-	if offset > 0 {
-		yield(fam.slices[first], 0, offset)
-	}
-}
-
-// ZoneLen is Len for the addresses in one topology zone. Its cost is linear in
-// the number of slices.
-func (st *State) ZoneLen(f Family, topologyZone string) int {
-	n := 0
-	for _, s := range st.family(f).slices {
-		from, to := s.inZone(topologyZone)
-		n += to - from
-	}
-	return n
-}
-
-// ZoneEndpoints is Endpoints for the addresses in one topology zone.
-func (st *State) ZoneEndpoints(f Family, topologyZone string, start int, yield func(s *Slice, from, to int) bool) {
-	total := st.ZoneLen(f, topologyZone)
+// Endpoints calls yield for those addresses, in ranges of one Slice each,
+// beginning at the start-th and going round, until yield returns false.
+func (st *State) Endpoints(f Family, topologyZone string, start int, yield func(s *Slice, from, to int) bool) {
+	total := st.Len(f, topologyZone)
 	if total == 0 {
 		return
 	}
-	skip, left := start%total, total
-	for left > 0 {
-		for _, s := range st.family(f).slices {
-			from, to := s.inZone(topologyZone)
-			skipped := min(skip, to-from)
-			skip -= skipped
-			from += skipped
-			to = min(to, from+left)
-			left -= to - from
-			if from < to && !yield(s, from, to) {
-				return
-			}
-		}
+	start %= total
+	if st.slices.visit(f, topologyZone, start, total, yield) {
+		st.slices.visit(f, topologyZone, 0, start, yield)
 	}
 }
 
@@ -176,7 +69,7 @@ func (st *State) Repeats() bool { return st.repeats }
 
 // HasLabels tells whether an endpoint may have a label of its own, so that
 // several addresses may share it.
-func (st *State) HasLabels() bool { return st.labelled }
+func (st *State) HasLabels() bool { return st.summary().labelled }
 
 // A Rotation is what moves on with the replies that hold a part of a Service's
 // endpoints, so that every endpoint gets its turn.
@@ -208,7 +101,8 @@ func (st *State) Last(r Rotation) int { return int(st.entry.last[r].Load() & mos
 // InCluster tells whether an endpoint is from the cluster with this ID, or one
 // whose ID ends in these labels.
 func (st *State) InCluster(id string) bool {
-	return slices.ContainsFunc(st.clusters, func(c string) bool {
+	rare := st.summary().rare
+	return rare != nil && slices.ContainsFunc(rare.clusters, func(c string) bool {
 		return c == id || (len(c) > len(id) && c[len(c)-len(id)-1] == '.' && c[len(c)-len(id):] == id)
 	})
 }
@@ -216,11 +110,11 @@ func (st *State) InCluster(id string) bool {
 // PortsOf are the port lists of the slices in which an endpoint has the label,
 // in lower case.
 func (st *State) PortsOf(label string) [][]Port {
-	if len(st.ports) <= 1 {
-		return st.ports
+	if all := st.EndpointPorts(); len(all) <= 1 {
+		return all
 	}
 	var lists [][]Port
-	for _, s := range st.slices {
+	st.slices.all(func(s *Slice) bool {
 		has := slices.Contains(s.labels, label)
 		if a, ok := ParseDashed(label); ok && !has {
 			has = s.hasNameless(a)
@@ -228,24 +122,26 @@ func (st *State) PortsOf(label string) [][]Port {
 		if has {
 			lists = append(lists, s.Ports)
 		}
-	}
+		return true
+	})
 	return lists
 }
 
 // Labels yields every label that an endpoint of the Service has, each at least
 // once, the dashed ones included.
 func (st *State) Labels(yield func(label string) bool) {
-	for _, s := range st.slices {
+	st.slices.all(func(s *Slice) bool {
 		for i := range s.Len() {
 			label := s.Label(i)
 			if label == "" {
 				label = DashedLabel(s.Addr(i))
 			}
 			if !yield(label) {
-				return
+				return false
 			}
 		}
-	}
+		return true
+	})
 }
 
 // An entry is the place of a Service in the Index. It outlives the Service's
@@ -259,9 +155,14 @@ type entry struct {
 
 	// The rest belongs to the writer.
 	service  *Service
-	slices   []*Slice // by name
-	repeated int      // by how many the names of its addresses exceed its addresses
+	slices   *node
+	pending  []sliceChange // that State does not show yet
+	repeated int           // by how many the names of its addresses exceed its addresses
 }
+
+// A sliceChange is what became of a Slice. One that was not there, or is no
+// more, is nil.
+type sliceChange struct{ old, next *Slice }
 
 // labelKey finds the addresses under a label that is a name, not an address.
 type labelKey struct {

@@ -311,14 +311,14 @@ func (s *script) checkService(t *testing.T, key ObjectKey) {
 func (s *script) collect(t *testing.T, st *State, f Family, start int) []netip.Addr {
 	t.Helper()
 	var all []netip.Addr
-	st.Endpoints(f, start, func(sl *Slice, from, to int) bool {
+	st.Endpoints(f, "", start, func(sl *Slice, from, to int) bool {
 		for i := from; i < to; i++ {
 			all = append(all, sl.Addr(i))
 		}
 		return true
 	})
-	if len(all) != st.Len(f) {
-		t.Fatalf("Endpoints yields %d addresses; Len is %d", len(all), st.Len(f))
+	if len(all) != st.Len(f, "") {
+		t.Fatalf("Endpoints yields %d addresses; Len is %d", len(all), st.Len(f, ""))
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
 	set := slices.Compact(slices.Clone(all))

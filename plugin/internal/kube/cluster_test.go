@@ -66,7 +66,7 @@ func TestFollow(t *testing.T) {
 				t.Error("no namespace prod")
 			}
 			st := x.Service(dbKey)
-			if st == nil || st.Service.Type != index.Headless || st.Len(index.IPv4) != 1 {
+			if st == nil || st.Service.Type != index.Headless || st.Len(index.IPv4, "") != 1 {
 				t.Fatalf("service = %+v; want headless with one ready endpoint", st)
 			}
 			if len(x.PodsIn("prod", netip.MustParseAddr("10.0.0.1"))) == 0 {

@@ -78,7 +78,7 @@ func TestImports(t *testing.T) {
 			s := openSynced(t, api.importing(t))
 			x := s.Imports()
 			st := x.Service(dbKey)
-			if st == nil || st.Service.Type != index.Headless || st.Len(index.IPv4) != 2 || !st.InCluster("east") {
+			if st == nil || st.Service.Type != index.Headless || st.Len(index.IPv4, "") != 2 || !st.InCluster("east") {
 				t.Fatalf("import = %+v; want headless with two endpoints in east", st)
 			}
 			if !x.Labelled(st, "db-0.east", index.IPv4, func(netip.Addr) {}) {
@@ -87,7 +87,7 @@ func TestImports(t *testing.T) {
 			if !x.HasNamespace("prod") {
 				t.Error("no namespace prod among the imports")
 			}
-			if own := s.Index().Service(dbKey); own.Len(index.IPv4) != 1 || s.Index().HasOwners(netip.MustParseAddr("10.1.0.1")) {
+			if own := s.Index().Service(dbKey); own.Len(index.IPv4, "") != 1 || s.Index().HasOwners(netip.MustParseAddr("10.1.0.1")) {
 				t.Errorf("imports show in the cluster's own service: %+v", own)
 			}
 			for _, r := range api.asked("serviceimports") {
@@ -221,8 +221,8 @@ func TestManifestImports(t *testing.T) {
 		if st := s.Imports().Service(dbKey); (st != nil) != imports {
 			t.Errorf("imports %v: %v", imports, st)
 		}
-		if s.Index().Service(dbKey).Len(index.IPv4) != 1 {
-			t.Errorf("imports %v: the cluster's own service has %d endpoints; want 1", imports, s.Index().Service(dbKey).Len(index.IPv4))
+		if s.Index().Service(dbKey).Len(index.IPv4, "") != 1 {
+			t.Errorf("imports %v: the cluster's own service has %d endpoints; want 1", imports, s.Index().Service(dbKey).Len(index.IPv4, ""))
 		}
 	}
 	writeFile(t, file, serviceImport(`type: ClusterSetIP, ips: [x]`))

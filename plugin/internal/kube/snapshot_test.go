@@ -44,7 +44,7 @@ func TestSnapshotRestores(t *testing.T) {
 		t.Errorf("complete %t, synced %t, stale %t; want complete and stale, not synced", s.Complete(), s.Synced(), s.Stale())
 	}
 	st := s.Index().Service(dbKey)
-	if st == nil || st.Len(index.IPv4) != 1 {
+	if st == nil || st.Len(index.IPv4, "") != 1 {
 		t.Fatalf("service = %v; want it from the snapshot", st)
 	}
 	if s.Index().Serial() != api.version {

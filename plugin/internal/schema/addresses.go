@@ -52,10 +52,7 @@ func (s *Schema) addressesOf(q *Question, addrs []netip.Addr) Answer {
 // reply holds a window that moves on with every query.
 func (s *Schema) endpointAddresses(st *index.State, q *Question, topologyZone string) Answer {
 	f, size, _ := familyOf(q.QType)
-	total := st.Len(f)
-	if topologyZone != "" {
-		total = st.ZoneLen(f, topologyZone)
-	}
+	total := st.Len(f, topologyZone)
 	room := q.Room / (recordSize + size)
 	paired := s.paired(st, q.Room)
 	if paired {
@@ -71,7 +68,7 @@ func (s *Schema) endpointAddresses(st *index.State, q *Question, topologyZone st
 		seen = make(map[netip.Addr]bool, min(total, room))
 	}
 	truncated := false
-	endpoints(st, f, topologyZone, start, func(sl *index.Slice, from, to int) bool {
+	st.Endpoints(f, topologyZone, start, func(sl *index.Slice, from, to int) bool {
 		for i := from; i < to; i++ {
 			a := sl.Addr(i)
 			switch {
@@ -94,7 +91,7 @@ func (s *Schema) endpointAddresses(st *index.State, q *Question, topologyZone st
 // multicluster zone, if there is no room for all of either (KEP-1645).
 func (s *Schema) paired(st *index.State, room int) bool {
 	return s.Grammar == Multicluster &&
-		st.Len(index.IPv4) > room/(recordSize+net.IPv4len) && st.Len(index.IPv6) > room/(recordSize+net.IPv6len)
+		st.Len(index.IPv4, "") > room/(recordSize+net.IPv4len) && st.Len(index.IPv6, "") > room/(recordSize+net.IPv6len)
 }
 
 // rotate is where a window of room addresses begins: for AAAA, if it is paired,
@@ -107,14 +104,6 @@ func rotate(st *index.State, f index.Family, room int, paired bool) int {
 		return st.Last(index.RotateA)
 	}
 	return st.Advance(index.RotateAAAA, room)
-}
-
-func endpoints(st *index.State, f index.Family, topologyZone string, start int, yield func(sl *index.Slice, from, to int) bool) {
-	if topologyZone == "" {
-		st.Endpoints(f, start, yield)
-		return
-	}
-	st.ZoneEndpoints(f, topologyZone, start, yield)
 }
 
 // An addressBuilder makes A or AAAA records of one owner in few allocations.

@@ -122,7 +122,7 @@ func (s *Schema) reach(st *index.State) []netip.Addr {
 	}
 	var addrs []netip.Addr
 	for _, f := range []index.Family{index.IPv4, index.IPv6} {
-		st.Endpoints(f, 0, func(sl *index.Slice, from, to int) bool {
+		st.Endpoints(f, "", 0, func(sl *index.Slice, from, to int) bool {
 			for i := from; i < to && len(addrs) < mostServerAddrs; i++ {
 				addrs = append(addrs, sl.Addr(i))
 			}

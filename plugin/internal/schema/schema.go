@@ -361,7 +361,7 @@ func (s *Schema) zoneName(st *index.State, q *Question) Answer {
 		return Answer{Outcome: NoData, Reason: OnlyBranch}
 	}
 	zone := q.Name.TopologyZone
-	if st.ZoneLen(index.IPv4, zone)+st.ZoneLen(index.IPv6, zone) == 0 {
+	if st.Len(index.IPv4, zone)+st.Len(index.IPv6, zone) == 0 {
 		if q.Name.Fallback == Pin {
 			return Answer{Outcome: NoData, Reason: NoEndpointInZone}
 		}

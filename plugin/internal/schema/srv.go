@@ -198,7 +198,7 @@ func (b *srvBuilder) endpoints(st *index.State, f portFilter) {
 	if st.Repeats() || st.HasLabels() {
 		b.seen = map[srvKey]bool{}
 	}
-	total4, total6 := st.Len(index.IPv4), st.Len(index.IPv6)
+	total4, total6 := st.Len(index.IPv4, f.topologyZone), st.Len(index.IPv6, f.topologyZone)
 	start, taken := 0, 0
 	if rotates := (total4+total6)*b.size("1") > b.question.Room; rotates {
 		start = st.Advance(index.RotateSRV, 0) % (total4 + total6)
@@ -210,7 +210,7 @@ func (b *srvBuilder) endpoints(st *index.State, f portFilter) {
 		families = []index.Family{index.IPv6, index.IPv4}
 	}
 	for _, family := range families {
-		endpoints(st, family, f.topologyZone, start, func(s *index.Slice, from, to int) bool {
+		st.Endpoints(family, f.topologyZone, start, func(s *index.Slice, from, to int) bool {
 			ports := f.of(s.Ports)
 			for i := from; i < to && len(ports) > 0; i++ {
 				if !b.endpoint(s, i, ports) {
