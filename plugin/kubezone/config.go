@@ -85,6 +85,7 @@ type config struct {
 	selfCheck         time.Duration // 0 for none
 
 	external bool // another directive serves the external addresses of Services
+	metadata bool // the metadata plugin publishes what is known of clients
 
 	at corefile.Place // where the directive stands
 

@@ -2,8 +2,14 @@ package kubezone
 
 import (
 	"context"
+	"fmt"
+	"reflect"
+	"runtime"
+	"slices"
 	"strings"
 
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/request"
 	"github.com/kubezone/kubezone/plugin/internal/index"
@@ -70,9 +76,31 @@ func (k *Kubezone) describeClient(ctx context.Context, state request.Request) {
 	}
 	describe(ctx, "client-namespace", pods[0].Namespace)
 	describe(ctx, "client-pod-name", pods[0].Name)
-	for key, value := range pods[0].Labels {
+	for key, value := range pods[0].Labels.All {
 		describe(ctx, "client-label/"+key, value)
 	}
+}
+
+// metadataPackage is that of the metadata plugin.
+var metadataPackage = reflect.TypeFor[metadata.Metadata]().PkgPath()
+
+// hasMetadata tells whether the server block has the metadata plugin, if that
+// comes before this one in plugin.cfg. The handlers are not made yet when it has
+// to be known, so that the plugin is known by the package of its function.
+func hasMetadata(server *dnsserver.Config) bool {
+	return slices.ContainsFunc(server.Plugin, func(p plugin.Plugin) bool {
+		f := runtime.FuncForPC(reflect.ValueOf(p).Pointer())
+		return f != nil && strings.HasPrefix(f.Name(), metadataPackage+".")
+	})
+}
+
+// checkMetadata fails if the metadata plugin is there and hasMetadata did not see
+// it, so that what it is to publish was not kept.
+func (k *Kubezone) checkMetadata(server *dnsserver.Config) error {
+	if !k.metadata && server.Handler("metadata") != nil {
+		return fmt.Errorf("%s: metadata was set up later, and the labels of pods are not kept: it must come before %s in plugin.cfg", k.at, k.Name())
+	}
+	return nil
 }
 
 func endpointLabel(n schema.Name) string {

@@ -58,6 +58,7 @@ func setup(c *caddy.Controller, directive string) error {
 	}
 	cfg.external = wantsExternal(c)
 	server := dnsserver.GetConfig(c)
+	cfg.metadata = hasMetadata(server)
 	k, err := newKubezone(cfg, directive)
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func setup(c *caddy.Controller, directive string) error {
 	hook(c, k)
 	c.OnStartup(func() error {
 		k.local = localAddrs(server.ListenHosts)
-		return nil
+		return k.checkMetadata(server)
 	})
 	server.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		k.Next = next
@@ -158,7 +159,7 @@ func (cfg config) kube() kube.Config {
 		Slices:          !cfg.noendpoints,
 		HeadlessOnly:    cfg.endpoints == endpointsHeadless,
 		Pods:            cfg.pods == podsVerified,
-		PodLabels:       cfg.pods == podsVerified,
+		PodLabels:       cfg.pods == podsVerified && cfg.metadata,
 		TopologyZones:   cfg.zonal,
 		Imports:         len(cfg.multicluster) > 0,
 		PodNames:        cfg.endpointPodNames,

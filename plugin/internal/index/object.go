@@ -3,9 +3,11 @@ package index
 import (
 	"cmp"
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"unique"
 )
 
 // An ObjectKey names a namespaced object. Both parts are as the API server
@@ -192,8 +194,32 @@ type Pod struct {
 	ObjectKey
 	ResourceVersion uint64
 	Addrs           []netip.Addr
-	Labels          map[string]string // nil where no option uses them
-	Hidden          bool              // not selected by the labels option: known as a client, but without a name
+	Labels          Labels // none where no option uses them
+	Hidden          bool   // not selected by the labels option: known as a client, but without a name
+}
+
+// Labels are those of a Kubernetes object. Equal ones, as of the pods of one
+// Deployment, take memory once. The zero value is none.
+type Labels string // KEY=VALUE, each ended by labelEnd, in the order of keys
+
+const labelEnd = "\x00" // in no key and no value
+
+// NewLabels keeps labels; it shares no memory with them.
+func NewLabels(m map[string]string) Labels {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(m)) {
+		b.WriteString(key + "=" + m[key] + labelEnd)
+	}
+	return Labels(unique.Make(b.String()).Value())
+}
+
+// All yields the labels in the order of their keys.
+func (l Labels) All(yield func(key, value string) bool) {
+	for label := range strings.SplitSeq(strings.TrimSuffix(string(l), labelEnd), labelEnd) {
+		if key, value, ok := strings.Cut(label, "="); ok && !yield(key, value) {
+			return
+		}
+	}
 }
 
 // A Namespace is a core/v1 Namespace that the namespace_labels option, if any,

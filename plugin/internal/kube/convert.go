@@ -19,7 +19,7 @@ import (
 // A converter turns Kubernetes objects into what the Index holds of them. Each
 // of its methods returns nil for an object that the DNS has no use for, and
 // adds a fault for each thing that is left out because it is not valid. What it
-// returns shares strings and the label map with the object, and nothing else.
+// returns shares strings with the object, and nothing else.
 type converter struct {
 	config Config
 	labels labels.Selector // of Config.Labels; nil for all
@@ -212,7 +212,7 @@ func (c converter) pod(o *corev1.Pod, f *faults) *index.Pod {
 		return nil
 	}
 	if c.config.PodLabels {
-		p.Labels = o.Labels
+		p.Labels = index.NewLabels(o.Labels)
 	}
 	p.Hidden = c.labels != nil && !c.labels.Matches(labels.Set(o.Labels))
 	return p

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func (c converter) text(o runtime.Object, f *faults) string {
 		if p == nil {
 			return ""
 		}
-		fmt.Fprintf(&b, "%s@%d %v %v", keyText(p.ObjectKey), p.ResourceVersion, p.Addrs, p.Labels)
+		fmt.Fprintf(&b, "%s@%d %v %v", keyText(p.ObjectKey), p.ResourceVersion, p.Addrs, maps.Collect(p.Labels.All))
 		if p.Hidden {
 			b.WriteString(" hidden")
 		}

@@ -28,7 +28,7 @@ type Snapshot struct {
 }
 
 // snapshotMagic begins the file; its last octet is the version of the format.
-const snapshotMagic = "kubezone snapshot \x01"
+const snapshotMagic = "kubezone snapshot \x02"
 
 // newSuffix marks the file that is written before it takes the old one's place.
 const newSuffix = ".new-"
