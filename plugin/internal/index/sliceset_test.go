@@ -13,7 +13,7 @@ import (
 // A set built by random changes holds what a list does that is changed in the
 // same way, and finds the same by position, in every topology zone.
 func TestSliceSetAgainstList(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		random := rand.New(rand.NewPCG(seed, 3))
 		var set *node
 		var list []*Slice // by name
