@@ -17,7 +17,7 @@ func TestEndpointsHeadless(t *testing.T) {
 	const namespace = "headlessonly"
 	cluster.Apply(t, namespace, "testdata/nginx-service.yaml")
 	cluster.Apply(t, namespace, "testdata/nginx-headless.yaml")
-	cluster.Apply(t, namespace, "testdata/no-selector.yaml")
+	cluster.Apply(t, namespace, "testdata/headless-by-hand.yaml")
 	behind := cluster.AwaitEndpoints(t, namespace, "nginx-service", discoveryv1.AddressTypeIPv4, 2)
 	headless := cluster.AwaitEndpoints(t, namespace, "nginx", discoveryv1.AddressTypeIPv4, 2)
 	s := serve(t, cluster, strings.Replace(plain, "pods insecure", "endpoints headless\n\t\tnamespaces "+namespace, 1))
@@ -38,7 +38,7 @@ func TestEndpointsHeadless(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) { s.Expect(t, test.question, test.want) })
 	}
 
-	const warning = "endpointslices of headless services headlessonly/database-by-hand, headlessonly/database-by-hand-6. Label"
+	const warning = "endpointslices of headless services headlessonly/database-unlabelled. Label"
 	harness.Eventually(t, harness.SettleWithin, func() error {
 		if n := strings.Count(s.Log(), warning); n != 1 {
 			return fmt.Errorf("%d warnings %q; want one", n, warning)
