@@ -58,7 +58,7 @@ func TestShippedCorefilesHaveLimits(t *testing.T) {
 		if regexp.MustCompile(`(?m)^\s*pprof`).Match(text) {
 			t.Errorf("%s has pprof", file)
 		}
-		for _, limit := range []string{"maxtcpqueries", "max_concurrent", "deny_namespaces", "pod_ranges", "reverse_ranges"} {
+		for _, limit := range []string{"bufsize", "maxtcpqueries", "max_concurrent", "deny_namespaces", "pod_ranges", "reverse_ranges"} {
 			if file == recommended && !strings.Contains(string(text), limit+" ") {
 				t.Errorf("%s lacks %s", file, limit)
 			}
