@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin/metadata"
@@ -757,6 +759,30 @@ func TestTTL(t *testing.T) {
 	if got := m.Answer[0].Header().Ttl; got != 30 {
 		t.Errorf("TTL = %d; want 30", got)
 	}
+}
+
+// An hour changes nothing in an answer: neither its TTL nor the serial is of the
+// clock, whichever way that jumps.
+func TestAnswersDoNotFollowTheClock(t *testing.T) {
+	k := start(t, "")
+	ask := func() string {
+		var texts []string
+		for _, question := range []string{"web.prod.svc.cluster.local.", "missing.prod.svc.cluster.local.", "cluster.local."} {
+			for _, qtype := range []uint16{dns.TypeA, dns.TypeSOA} {
+				m := exchange(t, k, new(dns.Msg).SetQuestion(question, qtype))
+				m.Id = 0
+				texts = append(texts, m.String())
+			}
+		}
+		return strings.Join(texts, "\n")
+	}
+	synctest.Test(t, func(*testing.T) {
+		before := ask()
+		time.Sleep(time.Hour)
+		if after := ask(); after != before {
+			t.Errorf("after an hour:\n%s\nbefore:\n%s", after, before)
+		}
+	})
 }
 
 func TestRefusals(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -122,9 +123,13 @@ func (f *snapshotFile) release() {
 	}
 }
 
-// trouble counts an error, and logs it unless it is the same as before.
+// trouble counts an error, and logs it unless it is the same as before. What a
+// new file was to be called is different each time, and of no interest.
 func (f *snapshotFile) trouble(what string, err error) {
 	snapshotErrors.Add(1)
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = fmt.Errorf("%s: %w", p.Op, p.Err)
+	}
 	if text := what + err.Error(); text != f.failed {
 		f.failed = text
 		log.Warningf("The snapshot %q %s: %v", f.File, what, err)
@@ -140,7 +145,7 @@ func (f *snapshotFile) restore(s *Store) {
 	var contents snapshotContents
 	var age time.Duration
 	if err == nil {
-		age = time.Since(st.ModTime())
+		age = max(time.Since(st.ModTime()), 0) // the clock may have been put back since
 		contents, err = f.read()
 	}
 	if err == nil && len(contents.ServiceCIDRs) > 0 {
@@ -157,7 +162,7 @@ func (f *snapshotFile) restore(s *Store) {
 		f.trouble("is not used", err)
 		return
 	}
-	s.restored = st.ModTime()
+	s.restored = time.Now().Add(-age) // goes on with the time, not with the clock
 	log.Infof("Restored %d services from the snapshot %q of %.0f s ago", len(contents.Cluster.Services), f.File, age.Seconds())
 }
 

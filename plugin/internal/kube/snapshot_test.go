@@ -1,10 +1,13 @@
 package kube
 
 import (
+	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -132,6 +135,36 @@ func TestOldSnapshot(t *testing.T) {
 	}
 }
 
+// A clock that jumps makes a snapshot neither useless nor younger than nothing.
+func TestSnapshotAfterClockJump(t *testing.T) {
+	api := newAPIServer(t, prod)
+	c := written(t, api)
+	api.refuseAll("services", status(500, "", ""))
+	for name, test := range map[string]struct{ jump, atLeast, atMost time.Duration }{
+		"an hour back":    {-time.Hour, 0, time.Minute},
+		"half an hour on": {30 * time.Minute, 30 * time.Minute, 31 * time.Minute},
+	} {
+		// A clock that went on makes what was written before it older, by its time.
+		then := time.Now().Add(-test.jump)
+		if err := os.Chtimes(c.Snapshot.File, then, then); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range s.Status() {
+			if st.Kind != index.Services {
+				continue
+			}
+			if age := time.Since(st.AsOf); st.State != Restored || age < test.atLeast || age > test.atMost {
+				t.Errorf("%s: %s, age %s; want restored, %s", name, st.State, age, test.atLeast)
+			}
+		}
+		s.Close()
+	}
+}
+
 func TestSnapshotIsOneProcess(t *testing.T) {
 	c := written(t, newAPIServer(t, prod))
 	first, second := newSnapshotFile(c.Snapshot, identity{}), newSnapshotFile(c.Snapshot, identity{})
@@ -152,6 +185,18 @@ func TestSnapshotCannotBeWritten(t *testing.T) {
 	s := openSynced(t, c)
 	if s.Index().Service(dbKey) == nil || SnapshotErrors() == before || log.count("cannot be written") != 1 {
 		t.Error("want answers, one count and one line")
+	}
+}
+
+// However often a disk is full, that is one line.
+func TestSnapshotTroubleIsToldOnce(t *testing.T) {
+	f := newSnapshotFile(Snapshot{File: "snapshot"}, identity{})
+	log := captureLog(t)
+	for n := range 3 {
+		f.trouble("cannot be written", &fs.PathError{Op: "write", Path: fmt.Sprint("snapshot.new-", n), Err: syscall.ENOSPC})
+	}
+	if n := log.count("cannot be written"); n != 1 {
+		t.Errorf("%d lines; want 1", n)
 	}
 }
 
