@@ -87,9 +87,7 @@ type zoneRange struct {
 // sorts them in place. Repeated endpoints are kept once.
 func NewSlice(key ObjectKey, resourceVersion uint64, service string, ports []Port, endpoints []Endpoint) *Slice {
 	s := &Slice{ObjectKey: key, ResourceVersion: resourceVersion, Service: service, Ports: ports}
-	slices.SortFunc(endpoints, func(a, b Endpoint) int {
-		return cmp.Or(strings.Compare(a.TopologyZone, b.TopologyZone), a.Addr.Compare(b.Addr), strings.Compare(a.Label, b.Label))
-	})
+	slices.SortFunc(endpoints, Endpoint.compare)
 	endpoints = slices.Compact(endpoints)
 	if len(endpoints) == 0 {
 		return s
@@ -113,6 +111,11 @@ func NewSlice(key ObjectKey, resourceVersion uint64, service string, ports []Por
 		}
 	}
 	return s
+}
+
+// compare is the order in which a Slice holds its endpoints.
+func (e Endpoint) compare(o Endpoint) int {
+	return cmp.Or(strings.Compare(e.TopologyZone, o.TopologyZone), e.Addr.Compare(o.Addr), strings.Compare(e.Label, o.Label))
 }
 
 func (s *Slice) addrLen() int {

@@ -118,4 +118,7 @@ func (t *table[O, T]) close() {
 		t.braking.timer.Stop()
 		t.braking = nil
 	}
+	if t.ended != nil {
+		t.ended()
+	}
 }

@@ -122,6 +122,7 @@ func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
 	_, selector, _ := cl.config.selectors() // newSource saw that they parse
 	conv := converter{config: cl.config, labels: selector}
 	x := s.indexOf(k)
+	moves := newMover(x)
 	latency := programming{index: x, selective: selector != nil}
 	lw := &listWatch{client: to.core, kind: k, index: x, noBrake: cl.config.NoBrake, report: s.report(k), pace: new(pace), pageSize: pageSize}
 	switch k {
@@ -139,7 +140,7 @@ func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
 		lw.selectors.LabelSelector = mcs.LabelServiceName // there is such a label
 		return newFeed(lw, new(discoveryv1.EndpointSlice), new(discoveryv1.EndpointSliceList), &table[*discoveryv1.EndpointSlice, index.Slice]{
 			convert: conv.importedSlice, same: x.SameSlice,
-			replace: x.ReplaceSlices, set: x.SetSlice, remove: x.DeleteSlice,
+			replace: moves.replace, set: moves.set, remove: moves.remove, ended: moves.close,
 		})
 	}
 	switch k.Kind {
@@ -157,7 +158,7 @@ func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
 		}
 		return newFeed(lw, new(discoveryv1.EndpointSlice), new(discoveryv1.EndpointSliceList), &table[*discoveryv1.EndpointSlice, index.Slice]{
 			convert: conv.slice, same: x.SameSlice,
-			replace: x.ReplaceSlices, set: x.SetSlice, remove: x.DeleteSlice,
+			replace: moves.replace, set: moves.set, remove: moves.remove, ended: moves.close,
 			changed: latency.slice,
 		})
 	case index.Namespaces:

@@ -26,6 +26,8 @@ type table[O metav1.Object, T any] struct {
 	set     func(*T)
 	remove  func(index.ObjectKey, uint64)
 
+	// ended is told that the table takes no more; nil for nobody.
+	ended func()
 	// added and changed are told of an object once the Index holds it, unless
 	// it came with a list. They may be nil.
 	added, changed func(O)
