@@ -2,6 +2,8 @@ package kube
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -29,7 +31,7 @@ const (
 
 // newTransport returns what carries the requests of one Store. It is not
 // client-go's own, whose health checks take 45 s.
-func newTransport(c *rest.Config, w *wire) (http.RoundTripper, *http.Transport, error) {
+func newTransport(c *rest.Config, w *wire) (http.RoundTripper, connections, error) {
 	tc, err := c.TransportConfig()
 	if err != nil {
 		return nil, nil, err
@@ -38,6 +40,33 @@ func newTransport(c *rest.Config, w *wire) (http.RoundTripper, *http.Transport, 
 	if err != nil {
 		return nil, nil, err
 	}
+	var carrier interface {
+		http.RoundTripper
+		connections
+	} = plainTransport(tc, tlsConfig)
+	if c.CAFile != "" && len(c.CAData) == 0 {
+		trusting := func(pool *x509.CertPool) *http.Transport {
+			renewed := tlsConfig.Clone()
+			renewed.RootCAs = pool
+			return plainTransport(tc, renewed)
+		}
+		carrier = &authority{file: c.CAFile, transport: trusting, content: tc.TLS.CAData, current: trusting(tlsConfig.RootCAs)}
+	}
+	w.next = carrier
+	if tc.BearerTokenFile != "" {
+		// A wrapper of our choice, as the one for token files does not read
+		// them again after a 401.
+		tc.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(tc.BearerTokenFile)))
+		tc.BearerToken, tc.BearerTokenFile = "", ""
+	}
+	rt, err := transport.HTTPWrappersForConfig(tc, w)
+	return rt, carrier, err
+}
+
+// connections can be closed while they carry nothing.
+type connections interface{ CloseIdleConnections() }
+
+func plainTransport(tc *transport.Config, tlsConfig *tls.Config) *http.Transport {
 	t := &http.Transport{
 		Proxy:                 tc.Proxy,
 		DialContext:           dialer(tc),
@@ -52,15 +81,7 @@ func newTransport(c *rest.Config, w *wire) (http.RoundTripper, *http.Transport, 
 	if t.Proxy == nil {
 		t.Proxy = utilnet.NewProxierWithNoProxyCIDR(http.ProxyFromEnvironment)
 	}
-	w.next = t
-	if tc.BearerTokenFile != "" {
-		// A wrapper of our choice, as the one for token files does not read
-		// them again after a 401.
-		tc.Wrap(transport.ResettableTokenSourceWrapTransport(transport.NewCachedFileTokenSource(tc.BearerTokenFile)))
-		tc.BearerToken, tc.BearerTokenFile = "", ""
-	}
-	rt, err := transport.HTTPWrappersForConfig(tc, w)
-	return rt, t, err
+	return t
 }
 
 // dialer notices a dead peer on connections that HTTP/2 does not watch, too.
