@@ -5,6 +5,7 @@ package kubezone
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/kubezone/kubezone/plugin/internal/kube"
@@ -22,8 +23,12 @@ type Kubezone struct {
 }
 
 // Ready implements ready.Readiness: once every configured kind of object is in,
-// from the API server or from a snapshot, and from then on.
-func (k *Kubezone) Ready() bool { return k.store.Complete() }
+// from the API server or from a snapshot, and from then on. It is the readiness
+// of the process: of all instances, as the ready plugin knows one by its name
+// only, and during a reload of those that serve until it is over.
+func (k *Kubezone) Ready() bool {
+	return !slices.ContainsFunc(serving(k), func(o *Kubezone) bool { return !o.store.Complete() })
+}
 
 // podsAt are the pods that a client's address belongs to.
 func (k *Kubezone) podsAt(client string) []*index.Pod {

@@ -93,6 +93,28 @@ func replaces(k *Kubezone) bool {
 	return reload
 }
 
+// serving are the instances that clients are answered by: during a reload, and
+// after one that failed, those that were there before it. It is k alone where
+// there is no server.
+func serving(k *Kubezone) []*Kubezone {
+	instances.mu.Lock()
+	defer instances.mu.Unlock()
+	var proven, all []*Kubezone
+	for instance, isProven := range instances.proven {
+		all = append(all, instance)
+		if isProven {
+			proven = append(proven, instance)
+		}
+	}
+	switch {
+	case proven != nil:
+		return proven
+	case all != nil:
+		return all
+	}
+	return []*Kubezone{k}
+}
+
 // close gives the store back, once.
 func (k *Kubezone) close() {
 	instances.mu.Lock()
