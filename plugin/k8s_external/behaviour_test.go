@@ -216,6 +216,12 @@ func TestBehaviourOfTheFollower(t *testing.T) {
 			11.2.0.192.in-addr.arpa. PTR = NXDOMAIN
 			example.org. NS = ns1.dns.example.org. + 127.0.0.1
 			ns1.dns.example.org. A = 127.0.0.1`,
+		"deny_namespaces public_suffixes": `
+			web.other.example.org. A = 192.0.2.10
+			web.prod.example.org. A = NXDOMAIN
+			prod.example.org. A = NXDOMAIN
+			10.2.0.192.in-addr.arpa. PTR = web.other.example.org.
+			11.2.0.192.in-addr.arpa. PTR = NXDOMAIN`,
 		"labels a=b": `
 			web.prod.example.org. A = NXDOMAIN
 			11.2.0.192.in-addr.arpa. PTR = NXDOMAIN`,

@@ -181,6 +181,13 @@ var multicluster = []behaviourGroup{
 		prod.svc.clusterset.local. A = NXDOMAIN
 		db-0.east.db.prod.svc.clusterset.local. A = NXDOMAIN
 	`},
+	{"denied namespaces", "deny_namespaces public_suffixes", `
+		web.other.svc.clusterset.local. A = 10.112.1.10
+		web.prod.svc.clusterset.local. A = NXDOMAIN
+		prod.svc.clusterset.local. A = NXDOMAIN
+		db-0.east.db.prod.svc.clusterset.local. A = NXDOMAIN
+		web.prod.svc.cluster.local. A = NXDOMAIN
+	`},
 	{"selected namespaces", "namespace_labels kubernetes.io/metadata.name=prod", `
 		web.prod.svc.clusterset.local. A = 10.112.0.10
 		dual.prod.svc.clusterset.local. A = 10.112.0.11

@@ -28,6 +28,9 @@ func (w *twin) shows(namespace string) bool {
 	if len(w.options.Namespaces) > 0 && !slices.Contains(w.options.Namespaces, namespace) {
 		return false
 	}
+	if slices.Contains(w.options.Denied.Names, namespace) {
+		return false
+	}
 	return !w.options.SelectNamespaces || w.namespaces[namespace]
 }
 
@@ -381,6 +384,7 @@ func TestIndexAgainstTwin(t *testing.T) {
 		"everything":          {},
 		"listed namespaces":   {Namespaces: []string{"a", "b"}},
 		"selected namespaces": {SelectNamespaces: true},
+		"denied namespaces":   {Denied: Denial{Names: []string{"b"}}, SelectNamespaces: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(20) {
