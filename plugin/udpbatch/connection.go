@@ -112,9 +112,18 @@ func (c *connection) await(timeout time.Duration) error {
 	case c.hijacked:
 		return net.ErrClosed
 	case !t.leaving.IsZero():
-		return c.conn.SetReadDeadline(t.leaving)
+		return c.conn.SetReadDeadline(c.lastRead())
 	}
 	return c.conn.SetReadDeadline(time.Now().Add(timeout))
+}
+
+// lastRead is when reading ends as the connections leave. It is called with
+// streams.mu held.
+func (c *connection) lastRead() time.Time {
+	if c.turn == 0 {
+		return c.streams.leaving.Add(firstQuery)
+	}
+	return c.streams.leaving
 }
 
 // message takes the next message out of what has arrived, if that is whole.

@@ -60,6 +60,7 @@ type lane struct {
 	serving     *serving       // of these packets; nil if there are none
 	flags       int            // for reading
 	settled     bool
+	sending     outbox
 
 	pace pace
 
@@ -70,8 +71,13 @@ type lane struct {
 	suffix   suffix     // of that query
 	watched  uint64     // the turn that is given up when the timer fires
 	timer    *time.Timer
-	out      []ipv4.Message     // replies to send
-	buffers  []*[replySize]byte // that out uses
+	out      outbox
+}
+
+// An outbox has replies to send.
+type outbox struct {
+	messages []ipv4.Message
+	buffers  []*[replySize]byte // that the messages use
 }
 
 func newLane(e *listener) *lane {
@@ -135,11 +141,11 @@ func (l *lane) serve(m *ipv4.Message) bool {
 		l.listener.dispatch(job{w: w, req: req, serving: s, suffix: suffix})
 		return true
 	}
-	w.turn = l.begin(suffix)
+	turn := l.begin(suffix)
 	start := time.Now()
 	s.server.ServeDNS(s.ctx, w, req)
 	l.pace.observe(suffix, seen(time.Since(start)))
-	if l.end(w.turn) {
+	if l.end(turn) {
 		return true
 	}
 	l.listener.leave(s) // takeOver has counted this goroutine as one more user
@@ -204,15 +210,13 @@ func (l *lane) late() {
 	l.timer.Reset(patience)
 }
 
-// reply sends a reply or, in its turn, puts it to those that will be sent
-// together. The lane owns packed from now on, and buffer if packed is in it.
+// reply sends a reply or, while the lane is at work, puts it to those that will
+// be sent together, be it of the query in its turn or of one that a worker has
+// handled. The lane owns packed from now on, and buffer if packed is in it.
 func (l *lane) reply(w *response, packed []byte, buffer *[replySize]byte) error {
 	l.mu.Lock()
-	if w.turn != 0 && l.handling && l.turn == w.turn {
-		l.push(w, packed)
-		if buffer != nil {
-			l.buffers = append(l.buffers, buffer)
-		}
+	if l.busy {
+		l.out.push(w, packed, buffer)
 		l.mu.Unlock()
 		return nil
 	}
@@ -225,43 +229,63 @@ func (l *lane) reply(w *response, packed []byte, buffer *[replySize]byte) error 
 	return err
 }
 
-// push adds a reply to out. Where it can, it uses what is beyond out's end.
-func (l *lane) push(w *response, packed []byte) {
-	n := len(l.out)
-	if n < cap(l.out) {
-		l.out = l.out[:n+1]
+// push adds a reply. Where it can, it uses what is beyond the end of messages.
+func (o *outbox) push(w *response, packed []byte, buffer *[replySize]byte) {
+	n := len(o.messages)
+	if n < cap(o.messages) {
+		o.messages = o.messages[:n+1]
 	} else {
-		l.out = append(l.out, ipv4.Message{})
+		o.messages = append(o.messages, ipv4.Message{})
 	}
-	m := &l.out[n]
+	m := &o.messages[n]
 	if m.Buffers == nil {
 		m.Buffers = make([][]byte, 1)
 	}
 	m.Buffers[0] = packed
 	m.Addr = w.remote
 	m.OOB = w.control[:w.controlLen]
+	if buffer != nil {
+		o.buffers = append(o.buffers, buffer)
+	}
 }
 
-// flush sends the replies.
-func (l *lane) flush() {
-	for out := l.out; len(out) > 0; {
-		n, err := l.packets.WriteBatch(out[:min(len(out), maxBatch)], 0)
-		if err != nil {
-			l.listener.metrics.write.Inc() // the first of out is the one that the kernel refuses
-			n = 1
-		}
-		out = out[n:]
+// empty forgets what has been sent.
+func (o *outbox) empty() {
+	for i := range o.messages {
+		o.messages[i] = ipv4.Message{Buffers: o.messages[i].Buffers}
+		o.messages[i].Buffers[0] = nil
 	}
-	for i := range l.out {
-		l.out[i] = ipv4.Message{Buffers: l.out[i].Buffers}
-		l.out[i].Buffers[0] = nil
-	}
-	l.out = l.out[:0]
-	for i, b := range l.buffers {
+	o.messages = o.messages[:0]
+	for i, b := range o.buffers {
 		replyBuffers.Put(b)
-		l.buffers[i] = nil
+		o.buffers[i] = nil
 	}
-	l.buffers = l.buffers[:0]
+	o.buffers = o.buffers[:0]
+}
+
+// flush sends the replies. When there are none left the lane is no longer at
+// work.
+func (l *lane) flush() {
+	for {
+		l.mu.Lock()
+		if len(l.out.messages) == 0 {
+			l.busy = false
+			l.timer.Stop()
+			l.mu.Unlock()
+			return
+		}
+		l.out, l.sending = l.sending, l.out
+		l.mu.Unlock()
+		for out := l.sending.messages; len(out) > 0; {
+			n, err := l.packets.WriteBatch(out[:min(len(out), maxBatch)], 0)
+			if err != nil {
+				l.listener.metrics.write.Inc() // the first of out is the one that the kernel refuses
+				n = 1
+			}
+			out = out[n:]
+		}
+		l.sending.empty()
+	}
 }
 
 // refill ends a batch and reads the next, waiting for it. It returns false if
@@ -272,11 +296,6 @@ func (l *lane) refill() bool {
 		l.listener.leave(l.serving)
 		l.serving = nil
 	}
-	l.mu.Lock()
-	l.busy = false
-	l.timer.Stop()
-	l.mu.Unlock()
-
 	n := l.read()
 	if n == 0 {
 		return false

@@ -32,7 +32,6 @@ var (
 type response struct {
 	signature
 	lane       *lane
-	turn       uint64 // of the lane; 0 if the query is not handled in the lane
 	remote     *net.UDPAddr
 	control    [controlSize]byte // names the address to reply from
 	controlLen int

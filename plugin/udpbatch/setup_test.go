@@ -30,6 +30,9 @@ func TestWhatDoesNotGoTogether(t *testing.T) {
 			"Corefile:2 - Error during parsing: udpbatch: not together with proxyproto at Corefile:3, since the sockets of udpbatch do not read PROXY protocol headers"},
 		{"no plain DNS", "tls://.:P {\nudpbatch\nanswer\n}",
 			`Corefile:2 - Error during parsing: udpbatch: server block ["tls://.:P"] has no plain DNS, and so no UDP socket to serve; want at least one address without a scheme or with dns://`},
+		{"no plain DNS but DoH", "https://.:P {\nudpbatch\nanswer\n}",
+			`Corefile:2 - Error during parsing: udpbatch: server block ["https://.:P"] has no plain DNS, and so no UDP socket to serve; want at least one address without a scheme or with dns://`},
+		{"plain DNS, DoT and DoH", ".:P tls://.:0 https://.:0 {\nudpbatch\nanswer\n}", ""},
 		{"port 0", ".:0 {\nudpbatch\nanswer\n}",
 			"Corefile:2 - Error during parsing: udpbatch: dns://:0: want a port; 0 is another one for each socket"},
 

@@ -256,16 +256,24 @@ func TestLongestIdleIsClosed(t *testing.T) {
 	e := listenerOf(t, server)
 	gate := make(chan struct{})
 	gates.Store("idle", gate)
+	inUse := 0
+	asked := func(c *stream, id uint16) {
+		c.ask("plain.example.org.", id)
+		c.wants(id)
+		eventually(t, "the end of the query's handler", func() bool { // the reply comes before it
+			e.streams.mu.Lock()
+			defer e.streams.mu.Unlock()
+			return e.streams.idle.Len() == len(e.streams.open)-inUse
+		})
+	}
 	opened := func(from string) *stream {
 		c := connect(t, server, from)
-		c.ask("plain.example.org.", 1)
-		c.wants(1)
+		asked(c, 1)
 		return c
 	}
 	// Of one client: the one that has been idle for longer, though it is the newer.
 	first, second := opened("127.0.0.2"), opened("127.0.0.2")
-	first.ask("plain.example.org.", 2)
-	first.wants(2)
+	asked(first, 2)
 	other := opened("127.0.0.3")
 	third := opened("127.0.0.2")
 	second.wantsEnd()
@@ -275,6 +283,7 @@ func TestLongestIdleIsClosed(t *testing.T) {
 
 	// In all: first is the oldest, but in use.
 	first.ask("wait-idle.example.org.", 3)
+	inUse = 1
 	eventually(t, "the query at work", func() bool { busy, _ := e.workers.load(); return busy > 0 })
 	fourth, fifth := opened("127.0.0.4"), opened("127.0.0.5")
 	sixth := opened("127.0.0.6")

@@ -24,6 +24,10 @@ const (
 	// always has the other half.
 	streamShare = 2
 
+	// firstQuery is how much longer than others a connection is read on that has
+	// had no query yet: its client has just made it for one.
+	firstQuery = 500 * time.Millisecond
+
 	acceptPause     = 5 * time.Millisecond // after an error, doubled with each more
 	longAcceptPause = 200 * time.Millisecond
 
@@ -300,7 +304,7 @@ func (t *streams) retire(deadline <-chan struct{}) {
 	t.mu.Lock()
 	t.leaving = time.Now().Add(settle)
 	for c := range t.open {
-		_ = c.conn.SetReadDeadline(t.leaving)
+		_ = c.conn.SetReadDeadline(c.lastRead())
 	}
 	if len(t.open) == 0 {
 		t.leaving = time.Time{}
