@@ -23,7 +23,7 @@ func headlessManifest(t testing.TB, n int) string {
 	for from := 0; from < n; from += 100 {
 		fmt.Fprintf(&b, "---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: db-%d, namespace: prod, labels: {kubernetes.io/service-name: db}}, addressType: IPv4, ports: [{name: pg, protocol: TCP, port: 5432}], endpoints: [", from)
 		for i := from; i < min(n, from+100); i++ {
-			fmt.Fprintf(&b, "{addresses: [10.%d.%d.%d], hostname: db-%d},", 100+i>>16, i>>8&255, i&255, i)
+			fmt.Fprintf(&b, "{addresses: [10.%d.%d.%d], hostname: db-%d, zone: zone-%c},", 100+i>>16, i>>8&255, i&255, i, 'a'+i%2)
 		}
 		b.WriteString("]}\n")
 	}
@@ -44,21 +44,35 @@ func (*quiet) RemoteAddr() net.Addr { return client }
 func (*quiet) WriteMsg(*dns.Msg) error { return nil }
 
 // What a query may allocate, whatever the size of the service. The reply is
-// among it: the message with its question, and its records.
+// among it: the message with its question, and its records, of which 28 A or 7
+// SRV have room in 512 octets.
 func TestCostOfAQuery(t *testing.T) {
 	budget := map[string]float64{
-		"web.prod.svc.cluster.local. A":           2, // message; record, address and slice of records in one
-		"WEB.prod.svc.cluster.local. A":           3, // and the name in lower case
-		"web.prod.svc.cluster.local. AAAA":        4, // message; SOA with its slice, its two names
-		"missing.prod.svc.cluster.local. A":       4,
-		"db.prod.svc.cluster.local. AAAA":         4,
-		"db-7.db.prod.svc.cluster.local. A":       3, // and the address
-		"none.db.prod.svc.cluster.local. A":       4,
-		"db.prod.svc.cluster.local. A":            4, // message; records, addresses, slice of records
-		"_pg._tcp.db.prod.svc.cluster.local. TXT": 4,
+		"web.prod.svc.cluster.local. A":                    2, // message; record, address and slice of records in one
+		"WEB.prod.svc.cluster.local. A":                    3, // and the name in lower case
+		"web.prod.svc.cluster.local. AAAA":                 4, // message; SOA with its slice, its two names
+		"missing.prod.svc.cluster.local. A":                4,
+		"db.prod.svc.cluster.local. AAAA":                  4,
+		"db-7.db.prod.svc.cluster.local. A":                3, // and the address
+		"none.db.prod.svc.cluster.local. A":                4,
+		"db.prod.svc.cluster.local. A":                     4, // message; records, addresses, slice of records
+		"_pg._tcp.db.prod.svc.cluster.local. TXT":          4,
+		"db.prod.svc.cluster.local. TXT":                   4,
+		"db.prod.svc.cluster.local. SRV":                   34, // message; for each record itself, its target and its label; the lists
+		"_pg._tcp.db.prod.svc.cluster.local. SRV":          34,
+		"db-7.db.prod.svc.cluster.local. SRV":              11,
+		"7.0.100.10.in-addr.arpa. PTR":                     6, // message; names of the address, record, target
+		"7.0.100.10.in-addr.arpa. TXT":                     5, // as a name that does not exist, and the names of the address
+		"0.100.10.in-addr.arpa. PTR":                       4,
+		"7.0.99.10.in-addr.arpa. PTR":                      4,
+		"zone-a.pin._zone.db.prod.svc.cluster.local. A":    4,
+		"zone-a.pin._zone.db.prod.svc.cluster.local. AAAA": 4,
+		"zone-x.pin._zone.db.prod.svc.cluster.local. A":    4,
+		"_zone.db.prod.svc.cluster.local. A":               4,
+		"7-0-100-10.prod.pod.cluster.local. A":             4,
 	}
 	for _, endpoints := range []int{20, 20000} {
-		k := startWith(t, headlessManifest(t, endpoints))
+		k := start(t, "zonal\npods verified\nmanifests "+headlessManifest(t, endpoints))
 		for query, want := range budget {
 			name, qtype, _ := strings.Cut(query, " ")
 			r := new(dns.Msg).SetQuestion(name, typeOf(t, qtype))

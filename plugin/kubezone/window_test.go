@@ -2,6 +2,12 @@ package kubezone
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -71,33 +77,121 @@ func TestRepliesFit(t *testing.T) {
 }
 
 // Over many queries each endpoint of a huge service comes equally often, for
-// each type, whatever else is asked in between.
+// each type and transport, whatever else is asked in between, and whether or not
+// the windows fit the service. Over TCP a window is what 64 KiB have room for.
 func TestEveryEndpointGetsItsTurn(t *testing.T) {
-	const endpoints = 720 // ten replies of 72
-	k := startWith(t, headlessManifest(t, endpoints))
-	a, srv := map[string]int{}, map[string]int{}
-	for range 10 * endpoints / 72 {
-		m, _ := sent(t, k, edns("db.prod.svc.cluster.local.", dns.TypeA), "udp")
-		for _, rr := range m.Answer {
-			a[rr.(*dns.A).A.String()]++
+	for _, c := range []struct {
+		network   string
+		endpoints int
+		queries   int
+	}{{"udp", 720, 100}, {"udp", 1013, 100}, {"tcp", 5000, 12}} {
+		k := startWith(t, headlessManifest(t, c.endpoints))
+		counts := map[string]map[string]int{"A": {}, "SRV": {}}
+		for range c.queries {
+			m, _ := sent(t, k, edns("db.prod.svc.cluster.local.", dns.TypeA), c.network)
+			for _, rr := range m.Answer {
+				counts["A"][rr.(*dns.A).A.String()]++
+			}
+			if !m.Truncated {
+				t.Fatalf("%s: all of %d A without TC", c.network, c.endpoints)
+			}
+			sent(t, k, edns("db.prod.svc.cluster.local.", dns.TypeAAAA), c.network)
+			m, _ = sent(t, k, edns("db.prod.svc.cluster.local.", dns.TypeSRV), c.network)
+			for _, rr := range m.Answer {
+				counts["SRV"][rr.(*dns.SRV).Target]++
+			}
 		}
-		sent(t, k, edns("db.prod.svc.cluster.local.", dns.TypeAAAA), "udp")
-		m, _ = sent(t, k, edns("db.prod.svc.cluster.local.", dns.TypeSRV), "udp")
-		for _, rr := range m.Answer {
-			srv[rr.(*dns.SRV).Target]++
+		for name, count := range counts {
+			if len(count) != c.endpoints {
+				t.Errorf("%s, %s: %d endpoints came; want %d", c.network, name, len(count), c.endpoints)
+			}
+			least, most := 1<<30, 0
+			for _, n := range count {
+				least, most = min(least, n), max(most, n)
+			}
+			if most-least > 1 {
+				t.Errorf("%s, %s of %d: an endpoint came %d times, another %d times", c.network, name, c.endpoints, least, most)
+			}
 		}
 	}
-	for name, counts := range map[string]map[string]int{"A": a, "SRV": srv} {
-		if len(counts) != endpoints {
-			t.Errorf("%s: %d endpoints came; want %d", name, len(counts), endpoints)
+}
+
+// The addresses that come with SRV records are of their targets, and right.
+func TestGlueMatches(t *testing.T) {
+	for _, endpoints := range []int{4, 20, 5000} {
+		k := startWith(t, headlessManifest(t, endpoints))
+		for _, network := range []string{"udp", "tcp"} {
+			for range 20 {
+				m, _ := sent(t, k, edns("_pg._tcp.db.prod.svc.cluster.local.", dns.TypeSRV), network)
+				targets := map[string]bool{}
+				for _, rr := range m.Answer {
+					targets[rr.(*dns.SRV).Target] = true
+				}
+				for _, rr := range m.Extra {
+					a, ok := rr.(*dns.A)
+					if !ok {
+						continue
+					}
+					n, err := strconv.Atoi(strings.TrimPrefix(strings.TrimSuffix(a.Hdr.Name, ".db.prod.svc.cluster.local."), "db-"))
+					want := net.IPv4(10, byte(100+n>>16), byte(n>>8), byte(n))
+					if err != nil || !targets[a.Hdr.Name] || !a.A.Equal(want) {
+						t.Fatalf("%d endpoints, %s: address %v, which no record asks for or is not %v", endpoints, network, a, want)
+					}
+				}
+				if endpoints == 4 && len(m.Extra)-1 != endpoints { // and OPT
+					t.Fatalf("%d addresses with %d endpoints", len(m.Extra)-1, endpoints)
+				}
+			}
 		}
-		least, most := 1<<30, 0
-		for _, n := range counts {
-			least, most = min(least, n), max(most, n)
+	}
+}
+
+// In a multicluster zone A and AAAA show the same endpoints where neither has
+// room for all (KEP-1645), and each of them gets its turn.
+func TestFamiliesShowTheSameEndpoints(t *testing.T) {
+	const endpoints, perSlice = 150, 50
+	var b strings.Builder
+	b.WriteString("{apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: {name: db, namespace: prod}, spec: {type: Headless, ports: [{name: pg, port: 5432}]}}\n")
+	for _, family := range []struct{ name, address string }{{"IPv4", "10.1.0.%d"}, {"IPv6", "'fd00:1::%x'"}} {
+		for from := 0; from < endpoints; from += perSlice {
+			fmt.Fprintf(&b, "---\n{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: %s-%d, namespace: prod, labels: {multicluster.kubernetes.io/service-name: db, multicluster.kubernetes.io/source-cluster: east}}, addressType: %[1]s, endpoints: [", family.name, from)
+			for i := from; i < from+perSlice; i++ {
+				fmt.Fprintf(&b, "{addresses: ["+family.address+"], hostname: db-%d},", i, i)
+			}
+			b.WriteString("]}\n")
 		}
-		if most-least > 1 {
-			t.Errorf("%s: an endpoint came %d times, another %d times", name, least, most)
+	}
+	manifest := filepath.Join(t.TempDir(), "imports.yaml")
+	if err := os.WriteFile(manifest, []byte(strings.ReplaceAll(b.String(), "name: IPv", "name: ipv")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	k := start(t, "multicluster clusterset.local\nmanifests "+manifest)
+	last := func(ip net.IP) int { return int(ip[len(ip)-1]) }
+	counts := map[int]int{}
+	for range 3 * endpoints {
+		a, _ := sent(t, k, edns("db.prod.svc.clusterset.local.", dns.TypeA), "udp")
+		aaaa, _ := sent(t, k, edns("db.prod.svc.clusterset.local.", dns.TypeAAAA), "udp")
+		var four, six []int
+		for _, rr := range a.Answer {
+			four = append(four, last(rr.(*dns.A).A))
+			counts[last(rr.(*dns.A).A)]++
 		}
+		for _, rr := range aaaa.Answer {
+			six = append(six, last(rr.(*dns.AAAA).AAAA))
+		}
+		if slices.Sort(four); !a.Truncated || !aaaa.Truncated {
+			t.Fatalf("%d A and %d AAAA of %d without TC", len(four), len(six), endpoints)
+		}
+		if slices.Sort(six); !slices.Equal(four, six) {
+			t.Fatalf("A shows the endpoints %v, AAAA %v", four, six)
+		}
+	}
+	least, most := 1<<30, 0
+	for _, n := range counts {
+		least, most = min(least, n), max(most, n)
+	}
+	if len(counts) != endpoints || most-least > 1 {
+		t.Errorf("%d of %d endpoints came, %d to %d times", len(counts), endpoints, least, most)
 	}
 }
 
