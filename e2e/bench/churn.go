@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 type churnResult struct {
 	programming sample  // from when a change was sent until an answer showed it
 	calm, busy  sample  // answers to queries for other names, before and meanwhile
+	control     sample  // the same meanwhile, of a second server that follows a cluster in which nothing changes
 	cpu         float64 // of the server meanwhile, in parts of one CPU
 }
 
@@ -27,6 +30,7 @@ type churn struct {
 	duration   time.Duration
 	within     time.Duration // that every change must be visible; 0 for no limit
 	patience   time.Duration // that a change is looked for
+	control    bool          // a second server is measured whose cluster is at rest
 }
 
 func (b *bench) churns() []churn {
@@ -34,7 +38,7 @@ func (b *bench) churns() []churn {
 		{key: "programming", name: "200 slice updates a second", population: queryPopulation, rate: 200,
 			duration: b.churnFor, patience: answerWithin},
 		{key: "churn", name: "a service of 20,000 endpoints in slices of 20, 1,000 slice updates a second", population: "churn",
-			service: population.Huge, rate: 1000, duration: b.hugeChurnFor, within: time.Second, patience: answerWithin},
+			service: population.Huge, rate: 1000, duration: b.hugeChurnFor, within: time.Second, patience: answerWithin, control: true},
 	}
 }
 
@@ -61,6 +65,14 @@ func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
 		return nil, err
 	}
 	srv.settle()
+	var control *server
+	if c.control {
+		var stopControl func()
+		if control, stopControl, err = b.startControl(c, s, p); err != nil {
+			return nil, err
+		}
+		defer stopControl()
+	}
 	messages, err := otherNames(p)
 	if err != nil {
 		return nil, err
@@ -70,10 +82,16 @@ func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
 		return nil, err
 	}
 	var others sync.WaitGroup
-	var othersErr error
+	var othersErr, controlErr error
 	others.Go(func() {
 		result.busy, othersErr = askUDP(srv.dns, messages, dns.RcodeSuccess, otherRate, c.duration)
 	})
+	if control != nil {
+		ownMessages := cloned(messages) // askUDP writes into them
+		others.Go(func() {
+			result.control, controlErr = askUDP(control.dns, ownMessages, dns.RcodeSuccess, otherRate, c.duration)
+		})
+	}
 	stop := b.profile(srv, c.key, 0)
 	started, before := time.Now(), srv.cpu()
 	prober := newProber(srv.dns, c.patience)
@@ -83,11 +101,42 @@ func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
 	others.Wait()
 	result.programming = prober.wait()
 	if err == nil {
-		err = othersErr
+		err = errors.Join(othersErr, controlErr)
 	}
 	// Who reads the watch too slowly is not even sent all changes.
 	result.programming.lost = c.rate*int(c.duration.Seconds()) - len(result.programming.took)
 	return result, err
+}
+
+// startControl starts a second server of the side, beside which nothing changes: what its clients see meanwhile is the
+// machine's noise.
+func (b *bench) startControl(c churn, s side, p *population.Population) (control *server, stop func(), err error) {
+	f, err := b.startFeed(c.population, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	if control, err = b.start(s, f, "", false); err != nil {
+		f.stop()
+		return nil, nil, err
+	}
+	stop = func() {
+		control.stop()
+		f.stop()
+	}
+	if err := control.awaitReady(lastNames(p)); err != nil {
+		stop()
+		return nil, nil, err
+	}
+	control.settle()
+	return control, stop, nil
+}
+
+func cloned(messages [][]byte) [][]byte {
+	list := make([][]byte, len(messages))
+	for i, m := range messages {
+		list[i] = slices.Clone(m)
+	}
+	return list
 }
 
 // otherNames are questions for names that no churn changes.
