@@ -64,6 +64,7 @@ var directives = []string{
 	"secondary",
 	"etcd",
 	"loop",
+	"clusterdns",
 	"forward",
 	"grpc",
 	"erratic",

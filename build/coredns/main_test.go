@@ -67,7 +67,7 @@ func TestVersion(t *testing.T) {
 }
 
 func TestLinkedPlugins(t *testing.T) {
-	want := strings.Fields(`acl any autopath bind bufsize cache cancel chaos clientlimit debug dns64 errors file forward header health
+	want := strings.Fields(`acl any autopath bind bufsize cache cancel chaos clientlimit clusterdns debug dns64 errors file forward header health
 		hosts k8s_external kubernetes kubezone loadbalance local log loop metadata minimal multisocket nodelocal nsid pprof prometheus ready reload
 		rewrite root secondary shed template timeouts tls transfer tsig udpbatch view whoami on`)
 	want = append(want, "dnstap") // linked by forward, and refused all the same
@@ -87,7 +87,7 @@ func TestLinkedPlugins(t *testing.T) {
 
 func TestDirectivesAreInStockOrder(t *testing.T) {
 	ours := slices.DeleteFunc(slices.Clone(directives), func(name string) bool {
-		return slices.Contains([]string{"clientlimit", "kubezone", "nodelocal", "udpbatch"}, name)
+		return slices.Contains([]string{"clientlimit", "clusterdns", "kubezone", "nodelocal", "udpbatch"}, name)
 	})
 	if !slices.Equal(ours, dnsserver.Directives) {
 		t.Errorf("without ours the directives are\n%q; want stock CoreDNS's\n%q", ours, dnsserver.Directives)

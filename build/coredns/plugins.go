@@ -45,6 +45,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/view"
 	_ "github.com/coredns/coredns/plugin/whoami"
 	_ "github.com/kubezone/kubezone/plugin/clientlimit"
+	_ "github.com/kubezone/kubezone/plugin/clusterdns"
 	_ "github.com/kubezone/kubezone/plugin/k8s_external"
 	_ "github.com/kubezone/kubezone/plugin/nodelocal"
 	_ "github.com/kubezone/kubezone/plugin/udpbatch"

@@ -23,6 +23,7 @@ var layers = map[string][]string{
 	"internal/respond":  {"internal/schema", "internal/wire"},
 	"internal/wire":     nil,
 	"k8s_external":      {"internal/corefile", "internal/respond", "internal/schema", "kubezone"},
+	"clusterdns":        {"internal/corefile", "internal/kube"},
 	"nodelocal":         {"internal/corefile"},
 	"kubezone":          {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
 }

@@ -1,6 +1,7 @@
 package nodelocal
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -106,6 +107,29 @@ func (cl *claim) handlersReady() bool {
 		}
 	}
 	return true
+}
+
+// A serverSource is a plugin that knows the servers behind a ClusterIP.
+type serverSource interface {
+	Servers(clusterIP netip.Addr) []netip.AddrPort
+}
+
+// servers are those behind the ClusterIPs, as plugins of the server blocks know
+// them.
+func (cl *claim) servers() []netip.AddrPort {
+	var servers []netip.AddrPort
+	for _, block := range cl.blocks {
+		for _, h := range block.Handlers() {
+			source, ok := h.(serverSource)
+			if !ok {
+				continue
+			}
+			for _, clusterIP := range without(cl.cfg.addresses, cl.cfg.ownAddresses()) {
+				servers = append(servers, source.Servers(clusterIP)...)
+			}
+		}
+	}
+	return servers
 }
 
 func (cl *claim) onRestart() error {

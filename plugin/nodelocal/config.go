@@ -2,10 +2,8 @@ package nodelocal
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
-	"strconv"
 
 	"github.com/coredns/caddy"
 
@@ -110,7 +108,7 @@ func setInterface(p *corefile.Parser[config], args []string) error {
 
 func setFallback(p *corefile.Parser[config], args []string) error {
 	for _, arg := range args {
-		to, err := addrPort(arg)
+		to, err := corefile.AddrPort(arg, dnsPort)
 		if err != nil {
 			return err
 		}
@@ -120,22 +118,6 @@ func setFallback(p *corefile.Parser[config], args []string) error {
 		p.Config.fallback = append(p.Config.fallback, to)
 	}
 	return nil
-}
-
-// addrPort reads an address with or without a port.
-func addrPort(text string) (netip.AddrPort, error) {
-	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
-		return netip.AddrPortFrom(a, dnsPort), nil
-	}
-	host, port, err := net.SplitHostPort(text)
-	if err == nil {
-		a, errAddr := netip.ParseAddr(host)
-		n, errPort := strconv.ParseUint(port, 10, 16)
-		if errAddr == nil && errPort == nil && a.Zone() == "" && n > 0 {
-			return netip.AddrPortFrom(a, uint16(n)), nil
-		}
-	}
-	return netip.AddrPort{}, fmt.Errorf("%q: want an IP address, with or without a port", text)
 }
 
 // own tells whether an address belongs to the node: a link-local one, or the

@@ -68,6 +68,14 @@ func isFamily(f *family) []expr.Any {
 	}
 }
 
+// isMarked matches packets with a mark.
+func isMarked(mark uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: register},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: register, Data: binaryutil.NativeEndian.PutUint32(mark)},
+	}
+}
+
 // loadAddress reads one address of a packet.
 func loadAddress(f *family, e end) expr.Any {
 	offset := f.saddr
@@ -114,6 +122,29 @@ func synOnly(op expr.CmpOp) []expr.Any {
 		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{syn | ack}, Xor: []byte{0}},
 		&expr.Cmp{Op: op, Register: register, Data: []byte{syn}},
 	}
+}
+
+// loadFlow reads the client's address and port, which identify a connection to a
+// server with one address and port. They are in registers of 4 octets, one after
+// the other.
+func loadFlow(f *family) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: unix.NFT_REG32_00, Base: expr.PayloadBaseNetworkHeader, Offset: f.saddr, Len: f.length},
+		&expr.Payload{DestRegister: unix.NFT_REG32_00 + f.length/4, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+	}
+}
+
+// remember adds a connection to a set. If that is full the rule does not match.
+func remember(f *family, flows *nftables.Set) []expr.Any {
+	return append(loadFlow(f), &expr.Dynset{
+		SrcRegKey: unix.NFT_REG32_00, SetName: flows.Name, SetID: flows.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: flows.Timeout,
+	})
+}
+
+// isKnown matches connections that are in a set, and makes them stay there.
+func isKnown(f *family, flows *nftables.Set) []expr.Any {
+	known := append(loadFlow(f), &expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: flows.Name, SetID: flows.ID})
+	return append(known, remember(f, flows)...)
 }
 
 // oneIn matches one packet of n at random, and every one if n is 1.

@@ -124,14 +124,18 @@ func (k *keeper) steer(s ownSocket) bool {
 }
 
 // leadsElsewhere tells whether connections go to the other process. With a place
-// that nobody has the kernel chooses by chance, so several have to.
+// that nobody has the kernel chooses by chance, so several have to. One without
+// an answer tells nothing.
 func (k *keeper) leadsElsewhere(address netip.AddrPort) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), selfTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	q := selfQuery{server: address, name: k.selfName}
-	for range selfTries {
-		if who, err := q.exchange(ctx, "tcp"); err != nil || who == identity {
+	for others := 0; others < selfTries; {
+		switch who, err := q.exchange(ctx, "tcp"); {
+		case ctx.Err() != nil, who == identity:
 			return false
+		case err == nil:
+			others++
 		}
 	}
 	return true

@@ -339,7 +339,7 @@ func (k *keeper) renewFallback() {
 		return
 	}
 	k.fallenFor = time.Now()
-	servers := k.fallback
+	servers := k.servers()
 	fallbackEndpoints.Set(float64(len(servers)))
 	if len(servers) == 0 {
 		return
@@ -347,4 +347,20 @@ func (k *keeper) renewFallback() {
 	if err := installFallback(k.fixed, k.plan.port, servers); err != nil {
 		k.complain("Queries have no way when this server is gone", err)
 	}
+}
+
+// servers are those of the cluster's DNS: as the Corefile has them, or else as a
+// plugin of the server blocks knows them.
+func (k *keeper) servers() []netip.AddrPort {
+	if len(k.fallback) > 0 {
+		return k.fallback
+	}
+	keepers.mu.Lock()
+	claims := slices.Clone(k.claims)
+	keepers.mu.Unlock()
+	var servers []netip.AddrPort
+	for _, cl := range claims {
+		servers = append(servers, cl.servers()...)
+	}
+	return servers
 }

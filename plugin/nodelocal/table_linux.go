@@ -74,10 +74,19 @@ type table struct {
 	table *nftables.Table
 	// active holds the addresses whose queries come here, each for switchTimeout.
 	active map[*family]*nftables.Set
-	// served holds those that have been active. Segments of TCP connections
-	// that began then come here as long as this process is there.
-	served map[*family]*nftables.Set
+	// flows holds the TCP connections that began here, by the client's address
+	// and port. They stay here, whatever is switched, and others stay elsewhere.
+	flows map[*family]*nftables.Set
 }
+
+const (
+	// flowTimeout is how long a connection without a packet is known. CoreDNS
+	// closes one after 10 s.
+	flowTimeout = time.Minute
+	// mostFlows is more than a node's pods have at a time. When there are more,
+	// new ones take the ordinary path.
+	mostFlows = 1 << 16
+)
 
 // newTable installs the rules, with nothing switched yet.
 func newTable(name string, p plan) (*table, error) {
@@ -89,7 +98,7 @@ func newTable(name string, p plan) (*table, error) {
 		plan: p, conn: conn,
 		table:  &nftables.Table{Name: name, Family: nftables.TableFamilyINet, Flags: nftables.TableFlagOwner},
 		active: map[*family]*nftables.Set{},
-		served: map[*family]*nftables.Set{},
+		flows:  map[*family]*nftables.Set{},
 	}
 	err = t.install()
 	if err == nil {
@@ -116,16 +125,17 @@ func (t *table) install() error {
 		}
 		own := &nftables.Set{Table: t.table, Name: "own" + f.suffix, KeyType: f.key}
 		t.active[f] = &nftables.Set{Table: t.table, Name: "active" + f.suffix, KeyType: f.key, HasTimeout: true}
-		t.served[f] = &nftables.Set{Table: t.table, Name: "served" + f.suffix, KeyType: f.key}
-		for set, addresses := range map[*nftables.Set][]netip.Addr{own: local, t.active[f]: nil, t.served[f]: nil} {
+		t.flows[f] = &nftables.Set{
+			Table: t.table, Name: "flows" + f.suffix, KeyType: nftables.MustConcatSetType(f.key, nftables.TypeInetService),
+			HasTimeout: true, Timeout: flowTimeout, Dynamic: true, Size: mostFlows,
+		}
+		for set, addresses := range map[*nftables.Set][]netip.Addr{own: local, t.active[f]: nil, t.flows[f]: nil} {
 			if err := t.conn.AddSet(set, elements(addresses...)); err != nil {
 				return err
 			}
 		}
 		// Self-queries reach this server and nobody else, whatever is switched.
-		for _, c := range []*nftables.Chain{prerouting, output} {
-			t.rule(c, isFamily(f), inSet(f, source, own), inSet(f, destination, own), notrack)
-		}
+		t.rule(output, isMarked(selfMark), isFamily(f), inSet(f, destination, own), notrack)
 		if t.plan.redirect == redirectDNAT {
 			continue
 		}
@@ -145,8 +155,8 @@ func (t *table) install() error {
 func (t *table) notrackQueries(c *nftables.Chain, f *family, own *nftables.Set) {
 	port := t.plan.port
 	t.rule(c, isFamily(f), inSet(f, destination, t.active[f]), isPort(unix.IPPROTO_UDP, destination, port), notrack)
-	t.rule(c, isFamily(f), inSet(f, destination, t.active[f]), isPort(unix.IPPROTO_TCP, destination, port), opens(), notrack)
-	t.rule(c, isFamily(f), inSet(f, destination, t.served[f]), isPort(unix.IPPROTO_TCP, destination, port), other(), notrack)
+	t.rule(c, isFamily(f), inSet(f, destination, t.active[f]), isPort(unix.IPPROTO_TCP, destination, port), opens(), remember(f, t.flows[f]), notrack)
+	t.rule(c, isFamily(f), inSet(f, destination, own), isPort(unix.IPPROTO_TCP, destination, port), other(), isKnown(f, t.flows[f]), notrack)
 	for _, port := range t.plan.extra {
 		t.rule(c, isFamily(f), inSet(f, destination, own), isPort(unix.IPPROTO_TCP, destination, port), notrack)
 	}
@@ -193,9 +203,6 @@ func (t *table) switchOn(addresses []netip.Addr) error {
 		f := familyOf(a)
 		lease := elements(a)
 		lease[0].Timeout = switchTimeout
-		if err := t.conn.SetAddElements(t.served[f], elements(a)); err != nil {
-			return err
-		}
 		if err := renew(t.conn, t.active[f], lease); err != nil {
 			return err
 		}
