@@ -21,7 +21,7 @@ func TestCorefilesStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"demo/Corefile", "kube-system/Corefile", "kube-system/Corefile.classic", "kubeconfig/Corefile", "kubezone/Corefile"}
+	want := []string{"demo/Corefile", "kube-system/Corefile", "kube-system/Corefile.classic", "kubeconfig/Corefile", "kubezone/Corefile", "node-local/Corefile", "node-local/Corefile.authority"}
 	for _, shipped := range corefiles {
 		name, err := filepath.Rel(filepath.Join(top, "corefile"), shipped)
 		if err != nil {
@@ -42,11 +42,17 @@ func TestCorefilesStart(t *testing.T) {
 			write(t, kubeconfig, unreachable)
 			corefile := filepath.Join(folder, "Corefile")
 			write(t, corefile, movedTo(t, folder, string(text)))
-			server := start(t, corefile, "KUBECONFIG="+kubeconfig)
+			environment := []string{"KUBECONFIG=" + kubeconfig}
+			forwards := strings.Contains(string(text), "clusterdns")
+			if forwards { // to the cluster's DNS, which is the demo here
+				upstream, _ := startDemo(t)
+				environment = append(environment, "KUBE_DNS_UPSTREAM_SERVICE_HOST="+upstream.address)
+			}
+			server := start(t, corefile, environment...)
 
 			// Stock CoreDNS opens its port only after startup_timeout, 5 s, if the API server is away.
 			server.wantsWithin(t, 4*time.Second, "dns-version.cluster.local. TXT", `"1.1.0"`)
-			if strings.Contains(string(text), "manifests") {
+			if forwards || strings.Contains(string(text), "manifests") {
 				server.wants(t, "kubernetes.default.svc.cluster.local. A", "10.96.0.1")
 			} else {
 				server.wants(t, "kubernetes.default.svc.cluster.local. A", "SERVFAIL")
@@ -87,17 +93,18 @@ func movedTo(t *testing.T, folder, corefile string) string {
 
 	moved := serverKey.ReplaceAllString(corefile, "$1:"+strconv.Itoa(freePort(t))+" {")
 	for _, change := range []struct{ from, to string }{
-		{`(?m)^    health\b`, "    health " + own()},
-		{`(?m)^    ready\b`, "    ready " + own()},
-		{`(?m)^    prometheus :9153$`, "    prometheus " + own()},
+		{`(?m)^    nodelocal .*`, "    bind 127.0.0.1"}, // its addresses and rules are tested in networks of their own
+		{`(?m)^    health\b( 169\S+)?`, "    health " + own()},
+		{`(?m)^    ready\b( 169\S+)?`, "    ready " + own()},
+		{`(?m)^    prometheus :9[12]53$`, "    prometheus " + own()},
 		{`/etc/resolv\.conf`, resolvConf},
 	} {
 		moved = regexp.MustCompile(change.from).ReplaceAllString(moved, change.to)
 	}
 	if !strings.Contains(moved, "manifests ") && !strings.Contains(moved, "kubeconfig ") {
-		inCluster := regexp.MustCompile(`(?m)^    (kubernetes|kubezone) .* \{$`)
+		inCluster := regexp.MustCompile(`(?m)^    (kubernetes|kubezone|clusterdns) .* \{$`)
 		if !inCluster.MatchString(moved) {
-			t.Fatalf("no block of kubernetes or kubezone in\n%s", moved)
+			t.Fatalf("no block of kubernetes, kubezone or clusterdns in\n%s", moved)
 		}
 		moved = inCluster.ReplaceAllString(moved, "$0\n        kubeconfig "+filepath.Join(folder, "kubeconfig"))
 	}

@@ -35,6 +35,13 @@ func main() {
 	}
 	refuseLeftOut()
 	limitMemory()
+	if isNodeCache(os.Args[1:]) {
+		args, err := nodeCache(os.Args[1:])
+		if err != nil {
+			log.Fatal(err)
+		}
+		os.Args = append(os.Args[:1], args...) // coremain has a flag set of its own
+	}
 	coremain.Run()
 }
 
