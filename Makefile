@@ -61,7 +61,7 @@ unit: ## Run the tests that need no cluster, the plugin's with the race detector
 	$(GO) test -short ./build/coredns
 
 e2e: build controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
-	@build/need.sh ip:iproute2
+	@build/need.sh ip:iproute2 nft:nftables iptables-nft:iptables conntrack:conntrack
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
 	cd e2e && $(GO) test -count 1 -timeout 20m ./...
 	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 10m ./chain ./faults ./differential

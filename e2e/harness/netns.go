@@ -79,14 +79,17 @@ func NewNetns(t testing.TB, addresses ...string) *Netns {
 // Connect joins two namespaces by a link of their own and gives each its address.
 func (ns *Netns) Connect(t testing.TB, address string, other *Netns, otherAddress string) {
 	t.Helper()
-	ns.ip(t, "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", other.Name)
-	for _, end := range []struct {
-		ns      *Netns
-		address string
-	}{{ns, address}, {other, otherAddress}} {
-		end.ns.ip(t, "address", "add", end.address, "dev", "veth0")
-		end.ns.ip(t, "link", "set", "veth0", "up")
-	}
+	ns.Link(t, "veth0", other, "veth0")
+	ns.ip(t, "address", "add", address, "dev", "veth0")
+	other.ip(t, "address", "add", otherAddress, "dev", "veth0")
+}
+
+// Link joins two namespaces by a link of their own, whose ends have names.
+func (ns *Netns) Link(t testing.TB, end string, other *Netns, otherEnd string) {
+	t.Helper()
+	ns.ip(t, "link", "add", end, "type", "veth", "peer", "name", otherEnd, "netns", other.Name)
+	ns.ip(t, "link", "set", end, "up")
+	other.ip(t, "link", "set", otherEnd, "up")
 }
 
 func (ns *Netns) ip(t testing.TB, args ...string) {
@@ -126,6 +129,16 @@ func (ns *Netns) WriteEtc(t testing.TB, name, text string) {
 // Command prepares a program that runs in the namespace.
 func (ns *Netns) Command(name string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", ns.Name, name}, args...)...)
+}
+
+// Run runs a program in the namespace and returns its output.
+func (ns *Netns) Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	output, err := ns.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, output)
+	}
+	return string(output)
 }
 
 // Dial opens a connection in the namespace; it may be used from anywhere.
