@@ -9,7 +9,7 @@ ROUNDS ?= 3
 # share is compiled once. The race detector alone needs cgo.
 export CGO_ENABLED = 0
 export GOFLAGS := $(filter-out -trimpath -buildvcs=%,$(shell $(GO) env GOFLAGS)) -trimpath -buildvcs=false
-COMMIT  := $(shell git rev-parse --short HEAD 2>/dev/null)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X github.com/coredns/coredns/coremain.GitCommit=$(COMMIT)
 
 # The binary is on every node and has a limit of 32 MiB. Packages that no DNS query passes through are compiled without
@@ -18,8 +18,16 @@ COLD    := k8s.io/api/core/v1 google.golang.org/... github.com/quic-go/... githu
 	github.com/expr-lang/...
 GCFLAGS := $(foreach packages,$(COLD),-gcflags=$(packages)=-l)
 
-# Every Go module here. The nested ones keep what they need out of the go.mod that users of the plugin inherit.
+# Of the images: where they go, and what is written in them. All but the folder depend on the commit alone.
+IMAGES   := $(CURDIR)/bin/image
+VERSION  := $(shell sed -n 's/^const version = "\(.*\)"/\1/p' build/coredns/main.go)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null)
+CREATED  := $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+
+# Every Go module here. The nested ones keep what they need out of the go.mod that users of the plugin inherit. CHECKED
+# are those with code of ours.
 MODULES := $(patsubst %/go.mod,%,$(shell find . -name go.mod))
+CHECKED := . e2e e2e/bench/plots e2e/promcheck build/chart build/image
 TOOL    := $(GO) tool -modfile=$(CURDIR)/build/tools/go.mod
 
 # The fuzz tests, each as FOLDER/NAME.
@@ -35,7 +43,7 @@ else
 RUN := demo
 endif
 
-.PHONY: help run build test unit e2e differential differential-readme controlplane bench lint fuzz long clean
+.PHONY: help run build test unit e2e differential differential-readme controlplane bench plots chart dashboard image print lint fuzz long clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +56,15 @@ build: ## Build bin/coredns and print its size
 	@$(GO) build $(GCFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN) ./build/coredns
 	@wc -c $(BIN) | awk '{printf "%s: %.1f MiB\n", $$2, $$1 / 1048576}'
 
+image: ## Build the container images for amd64 and arm64, as OCI archives in bin/image, and bills of materials beside
+	@for arch in amd64 arm64; do \
+		GOOS=linux GOARCH=$$arch $(GO) build $(GCFLAGS) -ldflags '$(LDFLAGS)' -o $(IMAGES)/linux-$$arch/coredns ./build/coredns || exit 1; \
+	done
+	@$(GO) -C build/image run . -version '$(VERSION)' -revision '$(REVISION)' -created '$(CREATED)' -binaries $(IMAGES) -out $(IMAGES)
+
+print: # the value of the variable NAME
+	@echo '$($(NAME))'
+
 test: ## Run all tests: lint, unit, fuzz, e2e
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory unit
@@ -58,10 +75,13 @@ unit: ## Run the tests that need no cluster, the plugin's with the race detector
 	@# As root, tests make networks of their own.
 	@[ "$$(id -u)" -ne 0 ] || build/need.sh ip:iproute2
 	CGO_ENABLED=1 $(GO) test -race ./plugin/...
-	$(GO) test -short ./build/coredns
+	$(GO) test -short ./build/...
+	$(GO) -C build/image test -count 1 .
+	$(GO) -C build/chart test -count 1 .
+	$(GO) -C e2e/bench/plots test .
 
-e2e: build controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
-	@build/need.sh ip:iproute2 nft:nftables iptables-nft:iptables conntrack:conntrack
+e2e: build image controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
+	@build/need.sh runc:runc ip:iproute2 nft:nftables iptables-nft:iptables conntrack:conntrack
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
 	cd e2e && $(GO) test -count 1 -timeout 20m ./...
 	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 10m ./chain ./faults ./differential
@@ -72,6 +92,16 @@ SEED ?= 1
 
 differential: build controlplane ## Compare N (20000) random answers with those of stock CoreDNS, from SEED (1)
 	cd e2e && $(GO) test -count 1 -timeout 0 -v -run TestDifferential ./differential -queries $(N) -seed $(SEED)
+
+plots: ## Draw the tables of the benchmark in the README, in e2e/bench/plots
+	$(GO) -C e2e/bench/plots run . $(CURDIR)/README.md
+
+chart: ## Write the Helm chart out of the manifests, in build/kube-system/chart
+	$(GO) -C build/chart run . -version '$(VERSION)'
+
+dashboard: ## Write the Grafana dashboard, in build/monitoring
+	$(GO) run ./build/monitoring > build/monitoring/dashboard.json.new
+	mv build/monitoring/dashboard.json.new build/monitoring/dashboard.json
 
 differential-readme:
 	cd e2e && $(GO) test -count 1 -run TestREADME ./differential -update
@@ -87,10 +117,8 @@ bench: build ## Compare with CoreDNS as released and with Knot; ROWS='clusterip 
 lint: ## Check formatting, vet, staticcheck, go.mod, licences, and known vulnerabilities where their database can be reached
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted" >&2; exit 1; }
 	@for module in $(MODULES); do $(GO) -C $$module mod tidy -diff || exit 1; done
-	$(GO) vet ./...
-	$(GO) -C e2e vet ./...
-	$(TOOL) staticcheck ./...
-	cd e2e && $(TOOL) staticcheck ./...
+	@for module in $(CHECKED); do $(GO) -C $$module vet ./... || exit 1; done
+	@for module in $(CHECKED); do (cd $$module && $(TOOL) staticcheck ./...) || exit 1; done
 	$(GO) -C build/tools test ./...
 	@build/vulncheck.sh $(TOOL) govulncheck
 
@@ -107,6 +135,7 @@ long: build ## Run what takes longer than `make test`: unit tests ten times, lon
 	CGO_ENABLED=1 $(GO) test -race -count 10 -timeout 60m ./plugin/...
 	@$(MAKE) --no-print-directory fuzz T=5m
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./wirefuzz -for 30m
+	$(GO) -C build/image test -count 1 -timeout 60m -v -run TestTwoBuilds . -clean
 	@build/need.sh ip:iproute2
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./floods -for 1m
 	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 60m ./...

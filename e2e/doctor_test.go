@@ -178,7 +178,7 @@ func TestDoctor(t *testing.T) {
 // rbac is what an operator installs.
 func rbac(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../build/kube-system/rbac.yaml")
+	text, err := os.ReadFile("../build/kube-system/base/rbac.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,33 +47,43 @@ func TestCorefileIsThatOfKubeadm(t *testing.T) {
 }
 
 // The rights are kubeadm's without what is no longer read, and with one to list ServiceCIDRs, under kubeadm's names, so that
-// one may replace the other.
+// one may replace the other. Those to pods are apart, for who needs them.
 func TestRightsAreThoseOfKubeadm(t *testing.T) {
 	t.Parallel()
-	theirs, ours := new(rbacv1.ClusterRole), new(rbacv1.ClusterRole)
+	theirs := new(rbacv1.ClusterRole)
 	if err := yaml.Unmarshal([]byte(kubeadmConstant(t, "CoreDNSClusterRole")), theirs); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile("../build/kube-system/rbac.yaml")
+	ours := readRole(t, "../build/kube-system/base/rbac.yaml")
+	if ours.Name != theirs.Name {
+		t.Errorf("the role is %q; want %q", ours.Name, theirs.Name)
+	}
+	got := append(rights(ours), rights(readRole(t, "../build/kube-system/components/pods/rbac.yaml"))...)
+	slices.Sort(got)
+	want := slices.DeleteFunc(rights(theirs), func(right string) bool { return strings.Contains(right, "endpoints.") })
+	want = append(want, "list servicecidrs.networking.k8s.io")
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("rights %v; want %v", got, want)
+	}
+}
+
+// readRole returns the ClusterRole in a file.
+func readRole(t *testing.T, path string) *rbacv1.ClusterRole {
+	t.Helper()
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	role := new(rbacv1.ClusterRole)
 	for document := range strings.SplitSeq(string(text), "\n---\n") {
 		if strings.Contains(document, "\nkind: ClusterRole\n") {
-			if err := yaml.Unmarshal([]byte(document), ours); err != nil {
+			if err := yaml.Unmarshal([]byte(document), role); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if ours.Name != theirs.Name {
-		t.Errorf("the role is %q; want %q", ours.Name, theirs.Name)
-	}
-	want := slices.DeleteFunc(rights(theirs), func(right string) bool { return strings.Contains(right, "endpoints.") })
-	want = append(want, "list servicecidrs.networking.k8s.io")
-	slices.Sort(want)
-	if got := rights(ours); !slices.Equal(got, want) {
-		t.Errorf("rights %v; want %v", got, want)
-	}
+	return role
 }
 
 // rights lists "verb resource.group", sorted.
@@ -120,12 +130,30 @@ func kubeadmConstant(t *testing.T, name string) string {
 // Scenario e: the unchanged Corefile, in the place and with the rights of the kube-system deployment.
 func TestKubeSystem(t *testing.T) {
 	t.Parallel()
+	cluster.Apply(t, "kube-system", "testdata/kube-dns.yaml")
+	inKubeSystem(t, cluster, startNode(t, cluster, kubeSystem(t)), kubeSystem(t),
+		"coredns_kubernetes_rest_client_requests_total", "coredns_kubernetes_dns_programming_duration_seconds")
+}
+
+// The recommended deployment does the same from our image, with its own Corefile, rights, user, privileges and limits.
+func TestRecommendedDeployment(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, harness.Options{Families: harness.DualStack, Workloads: true})
+	c.Apply(t, "kube-system", "testdata/kube-dns.yaml")
+	n := deployed(t, c, manifests+"/overlays/recommended")
+	t.Run("privileges", func(t *testing.T) { hasNoMoreThanPort53(t, n) })
+	inKubeSystem(t, c, n, shipped(t, "kubezone/Corefile"),
+		"coredns_kubezone_dns_programming_duration_seconds", "coredns_kubezone_state")
+}
+
+// inKubeSystem asks a node's server for what a cluster needs of its DNS, reloads its Corefile under load, and stops it.
+// metrics are names of metrics that it offers beside CoreDNS's own.
+func inKubeSystem(t *testing.T, cluster *harness.Cluster, n *node, corefile string, metrics ...string) {
+	t.Helper()
 	const namespace = "production"
 	cluster.Apply(t, namespace, "testdata/nginx-service.yaml")
 	cluster.Apply(t, namespace, "testdata/nginx-headless.yaml")
 	cluster.Apply(t, namespace, "testdata/external-names.yaml")
-	cluster.Apply(t, "kube-system", "testdata/kube-dns.yaml")
-	n := startNode(t, cluster, kubeSystem(t))
 	s := n.server
 	ip := cluster.Service(t, namespace, "nginx-service").Spec.ClusterIP
 	pods := cluster.AwaitEndpoints(t, namespace, "nginx", discoveryv1.AddressTypeIPv4, 2)
@@ -134,7 +162,7 @@ func TestKubeSystem(t *testing.T) {
 	t.Run("kubernetes", func(t *testing.T) {
 		s.Expect(t, "nginx-service.production.svc.cluster.local. A", "A "+ip)
 		s.Expect(t, harness.Reverse(ip)+" PTR", "PTR nginx-service.production.svc.cluster.local.")
-		s.Expect(t, "192-0-2-77.production.pod.cluster.local. A", "A 192.0.2.77") // pods insecure
+		s.Expect(t, "10-244-7-77.production.pod.cluster.local. A", "A 10.244.7.77") // pods insecure
 		s.Expect(t, "nothing.production.svc.cluster.local. A", "NXDOMAIN")
 		if ttl := s.Ask(t, "nginx-service.production.svc.cluster.local. A").Answer[0].Header().Ttl; ttl != 30 {
 			t.Errorf("TTL %d; want 30", ttl)
@@ -226,8 +254,7 @@ func TestKubeSystem(t *testing.T) {
 		})
 		// The names that dashboards for the stock plugin look at. Pods are not measured: their slices carry no time.
 		page := metricsPage(t, s)
-		for _, name := range []string{"coredns_build_info", "coredns_proxy_request_duration_seconds", "coredns_cache_hits_total",
-			"coredns_kubernetes_rest_client_requests_total", "coredns_kubernetes_dns_programming_duration_seconds"} {
+		for _, name := range append([]string{"coredns_build_info", "coredns_proxy_request_duration_seconds", "coredns_cache_hits_total"}, metrics...) {
 			if !strings.Contains(page, "\n# TYPE "+name+" ") {
 				t.Errorf("/metrics has no %s", name)
 			}
@@ -242,11 +269,11 @@ func TestKubeSystem(t *testing.T) {
 			"nginx.production.svc.cluster.local. AAAA":                  "NODATA",
 			"nothing.production.svc.cluster.local. A":                   "NXDOMAIN",
 			harness.Reverse(ip) + " PTR":                                "PTR nginx-service.production.svc.cluster.local.",
-			"192-0-2-77.production.pod.cluster.local. A":                "A 192.0.2.77",
+			"10-244-7-77.production.pod.cluster.local. A":               "A 10.244.7.77",
 			"www.example.org. A":                                        "A 198.51.100.80",
 		})
 		for _, ttl := range []string{"11", "12", "13", "14", "15", "16", "17", "30"} {
-			s.WriteCorefile(t, strings.Replace(kubeSystem(t), "ttl 30\n", "ttl "+ttl+"\n", 1))
+			s.WriteCorefile(t, strings.Replace(corefile, "ttl 30\n", "ttl "+ttl+"\n", 1))
 			s.Reload() // by signal: the plugin looks every 30 to 45 s
 			showsTTL(t, s, "nginx-service.production.svc.cluster.local. A", ttl, 20*time.Second)
 			s.AwaitReady(t)

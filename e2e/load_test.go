@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/kubezone/kubezone/e2e/harness"
 )
 
@@ -21,8 +23,13 @@ type load struct {
 	wrong []string
 }
 
+// An asked is what answers questions: a server, or several behind one address.
+type asked interface {
+	Try(testing.TB, harness.Question) (*dns.Msg, error)
+}
+
 // startLoad asks every question in a loop of its own, over UDP and TCP in turn, until stop.
-func startLoad(t *testing.T, s *harness.Server, right map[string]string) *load {
+func startLoad(t *testing.T, s asked, right map[string]string) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{cancel: cancel}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -72,11 +71,7 @@ func TestMulticluster(t *testing.T) {
 	}
 
 	// With both it is, for each server within half a minute.
-	rbac, err := os.ReadFile("../build/kube-system/rbac.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.ApplyYAML(t.Context(), "kube-system", regexp.MustCompile(`(?m)^#([- ] )`).ReplaceAllString(string(rbac), "$1")); err != nil {
+	if err := c.GrantRights(t.Context(), "..", "multicluster"); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []*harness.Server{s, stranger, serve(t, c, multicluster)} {

@@ -30,6 +30,7 @@ var outside = []string{
 type node struct {
 	*harness.Netns
 	server   *harness.Server
+	pod      *harness.Pod // in which the server runs, if it was deployed as one
 	upstream *harness.Upstream
 }
 

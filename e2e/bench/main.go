@@ -102,6 +102,9 @@ func run() (err error) {
 		if err := fill(*readme, text.String()); err != nil {
 			return err
 		}
+		if err := plot(*readme); err != nil {
+			return err
+		}
 	}
 	if !ok && *strict {
 		return errMissed

@@ -79,6 +79,8 @@ func startCluster(t *testing.T) *harness.Cluster {
 		}
 		c.Stop()
 	})
-	c.Apply(t, "kube-system", "../../build/kube-system/rbac.yaml")
+	if err := c.GrantRights(t.Context(), "../..", "pods"); err != nil {
+		t.Fatal(err)
+	}
 	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -44,12 +43,9 @@ type serviceImport struct {
 	} `json:"spec"`
 }
 
-// installImports adds the API to the cluster, and the right to read it, as an operator would.
-func installImports(t *testing.T, c *harness.Cluster, rbac string) {
+// installImports adds the API to the cluster.
+func installImports(t *testing.T, c *harness.Cluster) {
 	t.Helper()
-	if err := c.ApplyYAML(t.Context(), "kube-system", regexp.MustCompile(`(?m)^#([- ] )`).ReplaceAllString(rbac, "$1")); err != nil {
-		t.Fatalf("rbac.yaml: %v", err)
-	}
 	definition, err := os.ReadFile("../testdata/multicluster/definition.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -190,12 +186,8 @@ func (g *gardener) markImportedSlice(ctx context.Context, name string) error {
 		_, err := slicesOf.Update(ctx, slice, metav1.UpdateOptions{})
 		return err
 	}
-	for _, s := range []*discoveryv1.EndpointSlice{slice, staying(slice)} {
-		if _, err := slicesOf.Create(ctx, s, metav1.CreateOptions{}); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := slicesOf.Create(ctx, slice, metav1.CreateOptions{})
+	return err
 }
 
 // foreign makes an address that is in no other cluster than the one that shares it.

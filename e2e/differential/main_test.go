@@ -65,10 +65,9 @@ func startCluster(t *testing.T, programs string) *harness.Cluster {
 		}
 		c.Stop()
 	})
-	rbac, err := os.ReadFile("../../build/kube-system/rbac.yaml")
-	if err != nil {
+	if err := c.GrantRights(t.Context(), "../..", "pods", "multicluster"); err != nil {
 		t.Fatal(err)
 	}
-	installImports(t, c, string(rbac))
+	installImports(t, c)
 	return c
 }

@@ -76,13 +76,9 @@ func startCluster(options harness.Options) (*harness.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	rbac, err := os.ReadFile("../../build/kube-system/rbac.yaml")
-	if err == nil {
-		err = c.ApplyYAML(context.Background(), "kube-system", string(rbac))
-	}
-	if err != nil {
+	if err := c.GrantRights(context.Background(), "../.."); err != nil {
 		c.Stop()
-		return nil, fmt.Errorf("rbac.yaml: %w", err)
+		return nil, err
 	}
 	return c, nil
 }

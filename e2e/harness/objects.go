@@ -66,6 +66,21 @@ func (c *Cluster) ApplyYAML(ctx context.Context, namespace, text string) error {
 	if err := c.ensureNamespace(ctx, namespace); err != nil {
 		return err
 	}
+	return c.apply(ctx, namespace, text, metav1.ApplyOptions{FieldManager: "e2e", Force: true})
+}
+
+// Kubectl applies text, whose objects say their namespaces, after a dry run, as `kubectl apply --server-side
+// --force-conflicts` does. What Apply has set is somebody else's for it, and stays if the text does not have it.
+func (c *Cluster) Kubectl(ctx context.Context, text string) error {
+	options := metav1.ApplyOptions{FieldManager: "kubectl", Force: true, DryRun: []string{metav1.DryRunAll}}
+	if err := c.apply(ctx, "", text, options); err != nil {
+		return fmt.Errorf("dry run: %w", err)
+	}
+	options.DryRun = nil
+	return c.apply(ctx, "", text, options)
+}
+
+func (c *Cluster) apply(ctx context.Context, namespace, text string, options metav1.ApplyOptions) error {
 	documents := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
 	for {
 		object := &unstructured.Unstructured{}
@@ -88,7 +103,7 @@ func (c *Cluster) ApplyYAML(ctx context.Context, namespace, text string) error {
 			}
 			client = c.Dynamic.Resource(mapping.Resource).Namespace(object.GetNamespace())
 		}
-		_, err = client.Apply(ctx, object.GetName(), object, metav1.ApplyOptions{FieldManager: "e2e", Force: true})
+		_, err = client.Apply(ctx, object.GetName(), object, options)
 		if err != nil {
 			return fmt.Errorf("%s %s: %w", object.GetKind(), object.GetName(), err)
 		}

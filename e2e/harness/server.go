@@ -75,20 +75,27 @@ func StartServer(t testing.TB, corefile string, environment ...string) *Server {
 // /var/run/secrets/kubernetes.io/serviceaccount. The answers are asked for at address.
 func StartServerIn(t testing.TB, ns *Netns, address, corefile, secrets string, environment ...string) *Server {
 	t.Helper()
-	s := &Server{
+	s := ns.server(nil, address)
+	s.start(t, corefile, environment, func(name string, args ...string) *exec.Cmd {
+		// `ip netns exec` gives the program a mount namespace of its own, so the machine sees none of these mounts.
+		const mounts = `mount -t tmpfs tmpfs /var/run/ && mkdir -p ` + accountPath + ` &&
+			mount --bind "$0" ` + accountPath + ` && exec "$@"`
+		return ns.Command("sh", append([]string{"-c", mounts, secrets, name}, args...)...)
+	})
+	return s
+}
+
+// server is one in the namespace, at the ports of a real deployment.
+func (ns *Netns) server(process *Process, address string) *Server {
+	return &Server{
+		Process: process,
 		DNS:     address,
 		Health:  "http://127.0.0.1:8080",
 		Ready:   "http://127.0.0.1:8181",
 		Metrics: "http://127.0.0.1:9153",
+		Started: time.Now(),
 		dial:    ns.Dial,
 	}
-	s.start(t, corefile, environment, func(name string, args ...string) *exec.Cmd {
-		// `ip netns exec` gives the program a mount namespace of its own, so the machine sees none of these mounts.
-		const mounts = `mount -t tmpfs tmpfs /var/run/ && mkdir -p /var/run/secrets/kubernetes.io/serviceaccount &&
-			mount --bind "$0" /var/run/secrets/kubernetes.io/serviceaccount && exec "$@"`
-		return ns.Command("sh", append([]string{"-c", mounts, secrets, name}, args...)...)
-	})
-	return s
 }
 
 func (s *Server) start(t testing.TB, corefile string, environment []string, command func(string, ...string) *exec.Cmd) {

@@ -45,15 +45,11 @@ func (r *Responder) complete(z *Zone) bool { return r.Objects.Complete() && z.Sc
 func (r *Responder) refuseTransfer(q *query) (int, error) {
 	switch {
 	case q.name != q.zone.Name:
-		return notZone(q)
+		m := newReply(q.state.Req)
+		m.Rcode = dns.RcodeNotAuth
+		return send(q, m)
 	case !r.complete(q.zone):
 		return dns.RcodeServerFailure, nil
 	}
 	return dns.RcodeRefused, nil
-}
-
-func notZone(q *query) (int, error) {
-	m := newReply(q.state.Req)
-	m.Rcode = dns.RcodeNotAuth
-	return send(q, m)
 }
