@@ -25,6 +25,7 @@ var layers = map[string][]string{
 	"k8s_external":      {"internal/corefile", "internal/respond", "internal/schema", "kubezone"},
 	"clusterdns":        {"internal/corefile", "internal/kube"},
 	"nodelocal":         {"internal/corefile"},
+	"udpbatch":          {"internal/wire"},
 	"kubezone":          {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
 }
 

@@ -212,7 +212,7 @@ func (l *lane) late() {
 
 // reply sends a reply or, while the lane is at work, puts it to those that will
 // be sent together, be it of the query in its turn or of one that a worker has
-// handled. The lane owns packed from now on, and buffer if packed is in it.
+// handled. The lane owns packed and buffer, in which it is if it fits, from now on.
 func (l *lane) reply(w *response, packed []byte, buffer *[replySize]byte) error {
 	l.mu.Lock()
 	if l.busy {
@@ -223,9 +223,7 @@ func (l *lane) reply(w *response, packed []byte, buffer *[replySize]byte) error 
 	l.mu.Unlock()
 
 	err := l.listener.send(l, w, packed)
-	if buffer != nil {
-		replyBuffers.Put(buffer)
-	}
+	replyBuffers.Put(buffer)
 	return err
 }
 
@@ -244,9 +242,7 @@ func (o *outbox) push(w *response, packed []byte, buffer *[replySize]byte) {
 	m.Buffers[0] = packed
 	m.Addr = w.remote
 	m.OOB = w.control[:w.controlLen]
-	if buffer != nil {
-		o.buffers = append(o.buffers, buffer)
-	}
+	o.buffers = append(o.buffers, buffer)
 }
 
 // empty forgets what has been sent.

@@ -82,8 +82,9 @@ func (w *response) Write(packed []byte) (int, error) {
 	if w.closed {
 		return 0, errWriteAfterClose
 	}
-	own := append([]byte(nil), packed...) // the caller may use packed again at once
-	if err := w.lane.reply(w, own, nil); err != nil {
+	buffer := replyBuffers.Get().(*[replySize]byte)
+	own := append(buffer[:0], packed...) // the caller may use packed again at once
+	if err := w.lane.reply(w, own, buffer); err != nil {
 		return 0, err
 	}
 	return len(packed), nil

@@ -12,6 +12,8 @@ import (
 	"encoding/hex"
 	"hash"
 
+	"github.com/kubezone/kubezone/plugin/internal/wire"
+
 	"github.com/miekg/dns"
 )
 
@@ -37,7 +39,7 @@ func (s *signature) ConnectionState() *tls.ConnectionState { return nil }
 // pack packs a reply, and signs it if it says so. It keeps nothing of m. What it
 // returns is in buffer, if it fits.
 func (s *signature) pack(m *dns.Msg, buffer []byte) ([]byte, error) {
-	if packed, ok := pack(m, buffer); ok { // no record of it is a TSIG
+	if packed, ok := wire.Pack(m, buffer); ok { // no record of it is a TSIG
 		return packed, nil
 	}
 	if m.IsTsig() == nil {

@@ -90,7 +90,8 @@ func (w *writer) WriteMsg(m *dns.Msg) error {
 	state.SizeAndDo(m)
 	buffer := packedBuffers.Get().(*[packedSize]byte)
 	defer packedBuffers.Put(buffer)
-	packed, ok := wire.Pack(m, buffer[:0])
+	m.Compress = true
+	packed, ok := wire.Pack(m, buffer[:])
 	if !ok || len(packed) > state.Size() {
 		state.Scrub(m)
 		return w.ResponseWriter.WriteMsg(m)

@@ -1,275 +1,238 @@
-// Package wire packs DNS messages as answers about a cluster have them: short,
-// with one question, and with most names the question's own. For these it takes
-// a fraction of the time that dns.Msg.Pack needs.
+// Package wire packs DNS messages as a cluster's answers are, in a fraction of
+// the time that dns.Msg.Pack takes.
 package wire
 
 import (
 	"encoding/binary"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
 )
 
-const (
-	headerSize   = 12
-	maxName      = 254    // octets of a name in text, with its final dot: 255 on the wire
-	maxLabel     = 63     // octets
-	mostPointers = 0x3fff // where a pointer can lead to
-	mostNames    = 8      // that pointers lead to; later ones are as a rule like one of the first
-)
-
-// Pack returns the message in wire format, in the array of buf as far as there
-// is room. Names are compressed (RFC 1035 section 4.1.4). ok is false for a
-// message that needs dns.Msg.Pack: one that has not exactly one question, that is
-// to be signed, that has an extended rcode, a name with escapes or a name or a
-// record that is not valid. Pack does not change the message and keeps nothing
-// of it.
-func Pack(m *dns.Msg, buf []byte) (packed []byte, ok bool) {
-	if len(m.Question) != 1 || m.Rcode < 0 || m.Rcode > 0xf {
+// Pack packs a message as m.PackBuffer does, octet by octet, if it has one of
+// the common shapes: records of the types that a cluster's names have, with
+// names that need no escapes. It needs neither a map nor the message's length in
+// advance. It returns false if it leaves the message to m.PackBuffer, as every
+// one that is not valid or is to be signed. What it returns is in buffer if that
+// is large enough. It keeps nothing of m and, as m.PackBuffer, changes nothing
+// of it but the OPT record's part of the rcode.
+func Pack(m *dns.Msg, buffer []byte) ([]byte, bool) {
+	opt, ok := lastOPT(m)
+	if !ok || m.Rcode < 0 || m.Rcode > 0xFFF || opt == nil && m.Rcode > 0xF {
 		return nil, false
 	}
-	p := packer{b: append(buf[:0], make([]byte, headerSize)...)}
+	p := packer{message: buffer[:0]}
+	p.compress = m.Compress && (len(m.Question) > 1 || len(m.Answer)+len(m.Ns)+len(m.Extra) > 0)
 	p.header(m)
-	q := &m.Question[0]
-	if !p.name(q.Name, compressed) {
-		return nil, false
+	for i := range m.Question {
+		q := &m.Question[i]
+		if !p.name(q.Name, pointed) {
+			return nil, false
+		}
+		p.uint16(q.Qtype)
+		p.uint16(q.Qclass)
 	}
-	p.b = binary.BigEndian.AppendUint16(p.b, q.Qtype)
-	p.b = binary.BigEndian.AppendUint16(p.b, q.Qclass)
+	if opt != nil {
+		opt.SetExtendedRcode(uint16(m.Rcode))
+	}
 	for _, section := range [...][]dns.RR{m.Answer, m.Ns, m.Extra} {
 		for _, rr := range section {
-			if rr == nil || !p.record(rr) {
+			if !p.record(rr) {
 				return nil, false
 			}
 		}
 	}
-	return p.b, true
+	return p.message, true
 }
 
-// A packer appends to a message.
+// lastOPT returns the OPT record that has the upper part of the rcode, or nil if
+// there is none. It returns false if there is something else of that type.
+func lastOPT(m *dns.Msg) (*dns.OPT, bool) {
+	for i := len(m.Extra) - 1; i >= 0; i-- {
+		if m.Extra[i] == nil {
+			return nil, false
+		}
+		if m.Extra[i].Header().Rrtype == dns.TypeOPT {
+			opt, ok := m.Extra[i].(*dns.OPT)
+			return opt, ok
+		}
+	}
+	return nil, true
+}
+
+const maxName = 254 // octets of a name in text, with its final dot: 255 on the wire (RFC 1035 section 2.3.4)
+
+// mostSuffixes is how many names and ends of names a message may have to be of a
+// common shape. They are looked through one by one.
+const mostSuffixes = 48
+
+// A packer is a message that is being packed.
 type packer struct {
-	b     []byte
-	names [mostNames]knownName
-	known int
+	message  []byte
+	compress bool
+
+	// The ends of names that pointers may lead to, and where they are (RFC 1035
+	// section 4.1.4).
+	suffixes [mostSuffixes]string
+	offsets  [mostSuffixes]uint16
+	count    int
 }
 
-// A knownName is one that is in the message.
-type knownName struct {
-	text  string
-	at    int // where it begins
-	whole int // octets of the text that are there in full; a pointer stands for the rest
-}
+func (p *packer) uint16(n uint16) { p.message = binary.BigEndian.AppendUint16(p.message, n) }
+func (p *packer) uint32(n uint32) { p.message = binary.BigEndian.AppendUint32(p.message, n) }
 
-// The bits of a header (RFC 1035 section 4.1.1, RFC 2535 section 6.1).
-const (
-	bitQR = 1 << 15
-	bitAA = 1 << 10
-	bitTC = 1 << 9
-	bitRD = 1 << 8
-	bitRA = 1 << 7
-	bitZ  = 1 << 6
-	bitAD = 1 << 5
-	bitCD = 1 << 4
-)
-
+// header packs the fixed part (RFC 1035 section 4.1.1, RFC 4035 section 3).
 func (p *packer) header(m *dns.Msg) {
-	bits := uint16(m.Opcode)<<11 | uint16(m.Rcode)
-	for _, f := range [...]struct {
+	bits := uint16(m.Opcode)<<11 | uint16(m.Rcode&0xF)
+	for _, flag := range [...]struct {
 		set bool
 		bit uint16
 	}{
-		{m.Response, bitQR}, {m.Authoritative, bitAA}, {m.Truncated, bitTC}, {m.RecursionDesired, bitRD},
-		{m.RecursionAvailable, bitRA}, {m.Zero, bitZ}, {m.AuthenticatedData, bitAD}, {m.CheckingDisabled, bitCD},
+		{m.Response, 1 << 15}, {m.Authoritative, 1 << 10}, {m.Truncated, 1 << 9}, {m.RecursionDesired, 1 << 8},
+		{m.RecursionAvailable, 1 << 7}, {m.Zero, 1 << 6}, {m.AuthenticatedData, 1 << 5}, {m.CheckingDisabled, 1 << 4},
 	} {
-		if f.set {
-			bits |= f.bit
+		if flag.set {
+			bits |= flag.bit
 		}
 	}
-	for i, n := range [...]uint16{m.Id, bits, uint16(len(m.Question)), uint16(len(m.Answer)), uint16(len(m.Ns)), uint16(len(m.Extra))} {
-		binary.BigEndian.PutUint16(p.b[2*i:], n)
-	}
+	p.uint16(m.Id)
+	p.uint16(bits)
+	p.uint16(uint16(len(m.Question)))
+	p.uint16(uint16(len(m.Answer)))
+	p.uint16(uint16(len(m.Ns)))
+	p.uint16(uint16(len(m.Extra)))
 }
 
+// record packs a record, if it is of a type that is common.
 func (p *packer) record(rr dns.RR) bool {
+	if rr == nil {
+		return false
+	}
+	h := rr.Header()
+	if !p.name(h.Name, pointed) {
+		return false
+	}
+	p.message = append(p.message, byte(h.Rrtype>>8), byte(h.Rrtype), byte(h.Class>>8), byte(h.Class),
+		byte(h.Ttl>>24), byte(h.Ttl>>16), byte(h.Ttl>>8), byte(h.Ttl), 0, 0)
+	start := len(p.message)
+	if !p.rdata(rr) {
+		return false
+	}
+	size := len(p.message) - start
+	binary.BigEndian.PutUint16(p.message[start-2:], uint16(size))
+	return size <= 0xFFFF
+}
+
+func (p *packer) rdata(rr dns.RR) bool {
 	switch rr := rr.(type) {
 	case *dns.A:
-		octets := rr.A.To4()
-		return octets != nil && p.owner(&rr.Hdr, net.IPv4len) && p.octets(octets)
+		a := rr.A.To4()
+		p.message = append(p.message, a...)
+		return a != nil
 	case *dns.AAAA:
-		return len(rr.AAAA) == net.IPv6len && p.owner(&rr.Hdr, net.IPv6len) && p.octets(rr.AAAA)
+		p.message = append(p.message, rr.AAAA...)
+		return len(rr.AAAA) == net.IPv6len
 	case *dns.CNAME:
-		return p.named(&rr.Hdr, rr.Target)
-	case *dns.NS:
-		return p.named(&rr.Hdr, rr.Ns)
+		return p.name(rr.Target, pointed)
 	case *dns.PTR:
-		return p.named(&rr.Hdr, rr.Ptr)
-	case *dns.SOA:
-		return p.soa(rr)
+		return p.name(rr.Ptr, pointed)
+	case *dns.NS:
+		return p.name(rr.Ns, pointed)
 	case *dns.SRV:
-		return p.srv(rr)
-	case *dns.TSIG:
-		return false
-	}
-	return p.other(rr)
-}
-
-func (p *packer) octets(b []byte) bool {
-	p.b = append(p.b, b...)
-	return true
-}
-
-// owner appends what a record begins with; its data has so many octets.
-func (p *packer) owner(h *dns.RR_Header, length int) bool {
-	if !p.name(h.Name, compressed) {
-		return false
-	}
-	p.b = binary.BigEndian.AppendUint16(p.b, h.Rrtype)
-	p.b = binary.BigEndian.AppendUint16(p.b, h.Class)
-	p.b = binary.BigEndian.AppendUint32(p.b, h.Ttl)
-	p.b = binary.BigEndian.AppendUint16(p.b, uint16(length))
-	return true
-}
-
-// named appends a record whose data is a name.
-func (p *packer) named(h *dns.RR_Header, name string) bool {
-	from, ok := p.begin(h)
-	return ok && p.name(name, compressed) && p.end(from)
-}
-
-func (p *packer) soa(rr *dns.SOA) bool {
-	from, ok := p.begin(&rr.Hdr)
-	if !ok || !p.name(rr.Ns, compressed) || !p.name(rr.Mbox, compressed) {
-		return false
-	}
-	for _, n := range [...]uint32{rr.Serial, rr.Refresh, rr.Retry, rr.Expire, rr.Minttl} {
-		p.b = binary.BigEndian.AppendUint32(p.b, n)
-	}
-	return p.end(from)
-}
-
-func (p *packer) srv(rr *dns.SRV) bool {
-	from, ok := p.begin(&rr.Hdr)
-	for _, n := range [...]uint16{rr.Priority, rr.Weight, rr.Port} {
-		p.b = binary.BigEndian.AppendUint16(p.b, n)
-	}
-	return ok && p.name(rr.Target, full) && p.end(from) // RFC 2782
-}
-
-// begin is owner for a record whose data ends where end is called.
-func (p *packer) begin(h *dns.RR_Header) (from int, ok bool) {
-	ok = p.owner(h, 0)
-	return len(p.b), ok
-}
-
-func (p *packer) end(from int) bool {
-	binary.BigEndian.PutUint16(p.b[from-2:], uint16(len(p.b)-from))
-	return true
-}
-
-// other appends a record of a type that is rare here, with its names in full.
-func (p *packer) other(rr dns.RR) bool {
-	from := len(p.b)
-	p.b = slices.Grow(p.b, dns.Len(rr)+1)
-	end, err := dns.PackRR(rr, p.b[:cap(p.b)], from, nil, false)
-	if err != nil {
-		return false
-	}
-	p.b = p.b[:end]
-	return true
-}
-
-// A form says whether a name may end in a pointer.
-type form uint8
-
-const (
-	compressed form = iota
-	full
-)
-
-// name appends a fully qualified name, and reports whether that can be done
-// here.
-func (p *packer) name(s string, f form) bool {
-	if s == "." {
-		p.b = append(p.b, 0)
-		return true
-	}
-	whole, pointer := len(s), 0
-	if f == compressed {
-		whole, pointer = p.find(s)
-	}
-	if pointer == 0 && whole == 0 || whole > 0 && !p.labels(s, whole) {
-		return false
-	}
-	if pointer > 0 {
-		p.b = binary.BigEndian.AppendUint16(p.b, 0xc000|uint16(pointer))
-	} else {
-		p.b = append(p.b, 0)
-	}
-	return true
-}
-
-// find is how much of the name has to be there in full, and what the pointer
-// after it leads to, 0 for none.
-func (p *packer) find(s string) (whole, pointer int) {
-	whole = len(s)
-	for i := range p.names[:p.known] {
-		k := &p.names[i]
-		if s == k.text {
-			if k.whole > 0 {
-				return 0, k.at
-			}
-			continue
-		}
-		// Text and wire format have the same offsets, as each label has its dot
-		// in the one and its length in the other.
-		common := commonSuffix(s, k.text)
-		if at := len(k.text) - common; common > 0 && at < k.whole && len(s)-common < whole && k.at+at <= mostPointers {
-			whole, pointer = len(s)-common, k.at+at
-		}
-	}
-	return whole, pointer
-}
-
-// commonSuffix is how many octets at the end of two names are whole labels that
-// both have.
-func commonSuffix(a, b string) int {
-	n, common := 1, 0 // both end in a dot
-	for n <= len(a) && n <= len(b) && a[len(a)-n] == b[len(b)-n] {
-		if n > 1 && a[len(a)-n] == '.' {
-			common = n - 1
-		}
-		n++
-	}
-	n--
-	// The labels of the shorter name may end where that begins.
-	if n > 1 && (n == len(a) || a[len(a)-n-1] == '.') && (n == len(b) || b[len(b)-n-1] == '.') {
-		common = n
-	}
-	return common
-}
-
-// labels appends the first labels of a name, those of so many octets, and makes
-// the name known.
-func (p *packer) labels(s string, whole int) bool {
-	if len(s) > maxName || !strings.HasSuffix(s, ".") || strings.IndexByte(s[:whole], '\\') >= 0 {
-		return false
-	}
-	at := len(p.b)
-	p.b = append(p.b, 0)
-	p.b = append(p.b, s[:whole-1]...) // the last dot makes room for the first length
-	for from := 0; from < whole; {
-		length := strings.IndexByte(s[from:whole], '.')
-		if length < 1 || length > maxLabel {
+		p.uint16(rr.Priority)
+		p.uint16(rr.Weight)
+		p.uint16(rr.Port)
+		return p.name(rr.Target, whole) // RFC 2782
+	case *dns.SOA:
+		if !p.name(rr.Ns, pointed) || !p.name(rr.Mbox, pointed) {
 			return false
 		}
-		p.b[at+from] = byte(length)
-		from += length + 1
+		for _, n := range [...]uint32{rr.Serial, rr.Refresh, rr.Retry, rr.Expire, rr.Minttl} {
+			p.uint32(n)
+		}
+		return true
+	case *dns.OPT:
+		return p.options(rr.Option)
 	}
-	if p.known < mostNames && at <= mostPointers {
-		p.names[p.known] = knownName{s, at, whole}
-		p.known++
+	return false
+}
+
+// options packs those of an OPT record, if they are only such as servers send.
+func (p *packer) options(options []dns.EDNS0) bool {
+	for _, o := range options {
+		ede, ok := o.(*dns.EDNS0_EDE)
+		if !ok {
+			return false
+		}
+		p.uint16(dns.EDNS0EDE)
+		p.uint16(uint16(2 + len(ede.ExtraText)))
+		p.uint16(ede.InfoCode)
+		p.message = append(p.message, ede.ExtraText...)
 	}
 	return true
+}
+
+// A nameForm says if a name may end in a pointer.
+type nameForm int
+
+const (
+	pointed nameForm = iota // it may, if the message is compressed
+	whole
+)
+
+// name packs a name. If the message is compressed, pointers may lead to its ends
+// later.
+func (p *packer) name(name string, form nameForm) bool {
+	if name == "." {
+		p.message = append(p.message, 0)
+		return true
+	}
+	if len(name) > maxName {
+		return false
+	}
+	for len(name) > 0 {
+		if p.compress {
+			if offset, ok := p.find(name); ok {
+				if form == pointed {
+					p.uint16(0xC000 | offset)
+					return true
+				}
+			} else if offset := len(p.message); offset < 1<<14 {
+				if p.count == mostSuffixes {
+					return false
+				}
+				p.suffixes[p.count], p.offsets[p.count] = name, uint16(offset)
+				p.count++
+			}
+		}
+		dot := strings.IndexByte(name, '.')
+		if dot <= 0 || dot > 63 { // no fully qualified name, or an empty or too long label
+			return false
+		}
+		p.message = append(p.message, byte(dot))
+		start := len(p.message)
+		p.message = append(p.message, name[:dot]...)
+		for _, c := range p.message[start:] {
+			if c == '\\' {
+				return false
+			}
+		}
+		name = name[dot+1:]
+		if name == "" {
+			p.message = append(p.message, 0)
+			return true
+		}
+	}
+	return false // an empty name, which has no root
+}
+
+// find returns where the end of a name is.
+func (p *packer) find(suffix string) (offset uint16, ok bool) {
+	for i := range p.count {
+		if p.suffixes[i] == suffix {
+			return p.offsets[i], true
+		}
+	}
+	return 0, false
 }

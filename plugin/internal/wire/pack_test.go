@@ -1,130 +1,159 @@
 package wire
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
 )
 
-func message(t testing.TB, qname string, records ...string) *dns.Msg {
+// bufferSize is enough for most messages.
+const bufferSize = 2048
+
+// packable are messages by name, and whether Pack packs them itself.
+func packable(t testing.TB) map[string]struct {
+	m    *dns.Msg
+	ours bool
+} {
 	t.Helper()
-	m := new(dns.Msg).SetQuestion(qname, dns.TypeA)
-	m.Response, m.Authoritative = true, true
-	sections := []*[]dns.RR{&m.Answer, &m.Ns, &m.Extra}
-	for _, text := range records {
-		if text == "" { // the next section
-			sections = sections[1:]
-			continue
-		}
-		rr, err := dns.NewRR(text)
+	type entry = struct {
+		m    *dns.Msg
+		ours bool
+	}
+	all := make(map[string]entry)
+	rr := func(text string) dns.RR {
+		r, err := dns.NewRR(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		*sections[0] = append(*sections[0], rr)
+		return r
 	}
-	return m
+	add := func(name, ours string, change func(*dns.Msg)) {
+		for _, compress := range []bool{true, false} {
+			m := new(dns.Msg).SetQuestion("web.prod.svc.cluster.local.", dns.TypeA)
+			m.Response, m.Authoritative, m.Compress = true, true, compress
+			change(m)
+			all[fmt.Sprintf("%s, compress %v", name, compress)] = entry{m, ours == "ours"}
+		}
+	}
+	answer := func(name, ours string, records ...string) {
+		add(name, ours, func(m *dns.Msg) {
+			for _, r := range records {
+				m.Answer = append(m.Answer, rr(r))
+			}
+		})
+	}
+	answer("nothing", "ours")
+	answer("A", "ours", "web.prod.svc.cluster.local. 5 IN A 10.0.0.1")
+	answer("A and AAAA", "ours", "web.prod.svc.cluster.local. 5 IN A 10.0.0.1", "web.prod.svc.cluster.local. 5 IN AAAA fd00::1")
+	answer("another spelling", "ours", "WEB.prod.SVC.cluster.local. 5 IN A 10.0.0.1", "web.prod.svc.CLUSTER.local. 5 IN A 10.0.0.1")
+	answer("PTR", "ours", "1.0.0.10.in-addr.arpa. 5 IN PTR web.prod.svc.cluster.local.", "1.0.0.10.in-addr.arpa. 5 IN PTR www.example.org.")
+	answer("CNAME and beyond", "ours", "web.prod.svc.cluster.local. 5 IN CNAME www.example.org.", "www.example.org. 5 IN CNAME web.example.org.", "web.example.org. 9 IN A 192.0.2.1")
+	answer("NS", "ours", "cluster.local. 5 IN NS ns.dns.cluster.local.", ". 5 IN NS a.root-servers.net.", "org. 5 IN NS .")
+	answer("SRV", "ours", "_http._tcp.web.prod.svc.cluster.local. 5 IN SRV 0 50 80 a.web.prod.svc.cluster.local.",
+		"_http._tcp.web.prod.svc.cluster.local. 5 IN SRV 0 50 80 b.web.prod.svc.cluster.local.", "a.web.prod.svc.cluster.local. 5 IN A 10.0.0.1", "b.web.prod.svc.cluster.local. 5 IN A 10.0.0.2")
+	answer("TXT", "theirs", `dns-version.cluster.local. 5 IN TXT "1.1.0"`)
+	answer("an escape", "theirs", `a\.b.prod.svc.cluster.local. 5 IN A 10.0.0.1`)
+	answer("an escape by number", "theirs", `a\200b.prod.svc.cluster.local. 5 IN A 10.0.0.1`)
+	answer("MX", "theirs", "example.org. 5 IN MX 10 mail.example.org.")
+	add("SOA", "ours", func(m *dns.Msg) {
+		m.Rcode = dns.RcodeNameError
+		m.Ns = []dns.RR{rr("cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 1 7200 1800 86400 5")}
+	})
+	add("OPT", "ours", func(m *dns.Msg) { m.SetEdns0(1232, true) })
+	add("no question", "ours", func(m *dns.Msg) { m.Question = nil; m.SetEdns0(1232, true) })
+	add("two questions", "ours", func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) })
+	add("OPT and a large rcode", "ours", func(m *dns.Msg) { m.SetEdns0(1232, false); m.Rcode = dns.RcodeBadVers })
+	add("a large rcode without OPT", "theirs", func(m *dns.Msg) { m.Rcode = dns.RcodeBadVers })
+	add("an impossible rcode", "theirs", func(m *dns.Msg) { m.Rcode = 0x1000 })
+	add("EDE", "ours", func(m *dns.Msg) {
+		m.SetEdns0(1232, false)
+		m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: 3, ExtraText: "stale"}, &dns.EDNS0_EDE{InfoCode: 19}}
+	})
+	add("a cookie", "theirs", func(m *dns.Msg) {
+		m.SetEdns0(1232, false)
+		m.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: "0123456789abcdef"}}
+	})
+	add("two OPT", "ours", func(m *dns.Msg) { m.SetEdns0(1232, false); m.SetEdns0(512, true); m.Rcode = dns.RcodeBadVers })
+	add("all flags", "ours", func(m *dns.Msg) {
+		m.Opcode, m.Truncated, m.RecursionDesired, m.RecursionAvailable, m.Zero, m.AuthenticatedData, m.CheckingDisabled = 5, true, true, true, true, true, true
+	})
+	for name, bad := range map[string]string{"not qualified": "web.prod", "empty": "", "an empty label": "a..b.", "a leading dot": ".a.", "a long label": strings.Repeat("a", 64) + ".", "a long name": strings.Repeat("aa.", 85)} {
+		add(name, "theirs", func(m *dns.Msg) { m.Question[0].Name = bad })
+		add("owner "+name, "theirs", func(m *dns.Msg) {
+			m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: bad, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(1, 2, 3, 4)}}
+		})
+	}
+	for name, ip := range map[string]net.IP{"no address": nil, "an odd address": {1, 2, 3}} {
+		add(name, "theirs", func(m *dns.Msg) { m.Answer = []dns.RR{&dns.A{Hdr: *rr("a. A 1.2.3.4").Header(), A: ip}} })
+	}
+	add("to be signed", "theirs", func(m *dns.Msg) { m.SetTsig("key.", dns.HmacSHA256, 300, 1) })
+	add("no record", "theirs", func(m *dns.Msg) { m.Answer = []dns.RR{nil} })
+	add("no additional record", "theirs", func(m *dns.Msg) { m.Extra = []dns.RR{nil} })
+	for _, n := range []int{20, 1000, 5000} { // the last are beyond where pointers reach
+		add(fmt.Sprintf("%d A", n), "ours", func(m *dns.Msg) {
+			for i := range n {
+				m.Answer = append(m.Answer, &dns.A{Hdr: dns.RR_Header{Name: m.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 5}, A: net.IPv4(10, 1, byte(i>>8), byte(i))})
+			}
+			m.Ns = []dns.RR{rr("late.example. NS later.example."), rr("late.example. NS later.example.")}
+		})
+	}
+	return all
 }
 
-// What Pack makes says the same as what dns.Msg.Pack makes, and is not longer
-// where all names are known ones.
+// What we pack is what the library packs.
 func TestPack(t *testing.T) {
-	edns := message(t, "a.example.", "a.example. 5 IN A 10.0.0.1")
-	edns.SetEdns0(1232, true)
-	edns.IsEdns0().Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: 3, ExtraText: "stale"}}
-	flags := message(t, "a.example.")
-	flags.Rcode, flags.Opcode, flags.Id = dns.RcodeRefused, dns.OpcodeNotify, 0xbeef
-	flags.Truncated, flags.RecursionDesired, flags.RecursionAvailable = true, true, true
-	flags.Zero, flags.AuthenticatedData, flags.CheckingDisabled = true, true, true
-	for name, m := range map[string]*dns.Msg{
-		"no records": message(t, "web.prod.svc.cluster.local."),
-		"root":       message(t, ".", ". 5 IN NS a.root.", "", ". 5 IN SOA a.root. b.root. 1 2 3 4 5"),
-		"A":          message(t, "web.prod.svc.cluster.local.", "web.prod.svc.cluster.local. 5 IN A 10.0.0.1", "web.prod.svc.cluster.local. 5 IN A 10.0.0.2"),
-		"AAAA":       message(t, "web.prod.svc.cluster.local.", "web.prod.svc.cluster.local. 5 IN AAAA fd00::1"),
-		"another spelling": message(t, "WEB.prod.svc.cluster.local.",
-			"web.prod.svc.cluster.local. 5 IN A 10.0.0.1", "WEB.prod.svc.cluster.local. 5 IN A 10.0.0.1"),
-		"negative": message(t, "missing.prod.svc.cluster.local.", "",
-			"cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 12345 7200 1800 86400 5"),
-		"SRV": message(t, "_pg._tcp.db.prod.svc.cluster.local.",
-			"_pg._tcp.db.prod.svc.cluster.local. 5 IN SRV 0 50 5432 db-0.db.prod.svc.cluster.local.",
-			"_pg._tcp.db.prod.svc.cluster.local. 5 IN SRV 0 50 5432 db-1.db.prod.svc.cluster.local.", "", "",
-			"db-0.db.prod.svc.cluster.local. 5 IN A 10.0.0.1", "db-1.db.prod.svc.cluster.local. 5 IN A 10.0.0.2"),
-		"PTR": message(t, "1.0.0.10.in-addr.arpa.", "1.0.0.10.in-addr.arpa. 5 IN PTR web.prod.svc.cluster.local.",
-			"1.0.0.10.in-addr.arpa. 5 IN PTR db.prod.svc.cluster.local.", "1.0.0.10.in-addr.arpa. 5 IN PTR local."),
-		"CNAME":                     message(t, "a.example.", "a.example. 5 IN CNAME b.example.", "b.example. 5 IN CNAME example.", "example. 5 IN A 10.0.0.1"),
-		"a suffix that is no label": message(t, "bexample.", "bexample. 5 IN CNAME example.", "example. 5 IN CNAME xbexample."),
-		"other types": message(t, "a.example.", "a.example. 5 IN TXT \"1.1.0\"", "a.example. 5 IN MX 10 mail.a.example.",
-			"a.example. 5 IN HINFO \"RFC8482\" \"\"", "a.example. 5 IN TYPE65280 \\# 3 010203"),
-		"EDNS":  edns,
-		"flags": flags,
-	} {
-		compare(t, name, m)
+	for name, tc := range packable(t) {
+		t.Run(name, func(t *testing.T) {
+			got, ok := Pack(tc.m, make([]byte, bufferSize))
+			if ok != tc.ours {
+				t.Errorf("packed by us: %v; want %v", ok, tc.ours)
+			}
+			if !ok {
+				return
+			}
+			want, err := tc.m.Pack()
+			if err != nil {
+				t.Fatalf("we pack it; the library says %v", err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("got\n%x\nwant\n%x", got, want)
+			}
+		})
 	}
-	many := message(t, "q.example.")
-	for i := range 12 {
-		many.Answer = append(many.Answer, message(t, ".", fmt.Sprintf("x%d.y%[1]d.example. 5 IN CNAME z.y%[1]d.example.", i)).Answer...)
-	}
-	compare(t, "more names than are remembered", many)
-	large := message(t, "db.example.")
-	for i := range 4000 {
-		large.Answer = append(large.Answer, message(t, ".", fmt.Sprintf("n%d.db.example. 5 IN CNAME m%[1]d.db.example.", i)).Answer...)
-	}
-	compare(t, "beyond the reach of pointers", large)
 }
 
-func compare(t *testing.T, name string, m *dns.Msg) {
+// The library is the slow twin. The input is a message, which is packed again in
+// both ways.
+func FuzzPack(f *testing.F) {
+	for _, tc := range packable(f) {
+		if packed, ok := Pack(tc.m, nil); ok && len(packed) < 1000 {
+			f.Add(packed)
+		}
+	}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		m := new(dns.Msg)
+		if m.Unpack(packet) == nil {
+			agree(t, m)
+		}
+	})
+}
+
+// agree checks that we and the library pack a message alike, if we do.
+func agree(t *testing.T, m *dns.Msg) {
 	t.Helper()
-	before := m.String()
-	packed, ok := Pack(m, make([]byte, 0, 512))
-	if !ok {
-		t.Errorf("%s: not packed", name)
-		return
-	}
-	if m.String() != before {
-		t.Errorf("%s: the message changed", name)
-	}
-	m.Compress = true
-	reference, err := m.Pack()
-	if err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	var got, want dns.Msg
-	if err := got.Unpack(packed); err != nil {
-		t.Errorf("%s: %v\n%x", name, err, packed)
-		return
-	}
-	if err := want.Unpack(reference); err != nil {
-		t.Fatal(err)
-	}
-	if got.String() != want.String() {
-		t.Errorf("%s: got %s\nwant %s", name, &got, &want)
-	}
-	if len(m.Answer)+len(m.Ns)+len(m.Extra) < 4 && len(packed) > len(reference) {
-		t.Errorf("%s: %d octets; dns.Msg.Pack needs %d", name, len(packed), len(reference))
-	}
-}
-
-func TestPackLeavesToOthers(t *testing.T) {
-	long := strings.Repeat(strings.Repeat("x", 62)+".", 5)
-	for name, m := range map[string]*dns.Msg{
-		"no question":       {},
-		"an escape":         message(t, `a\.b.example.`),
-		"extended rcode":    {Question: []dns.Question{{Name: "a."}}, MsgHdr: dns.MsgHdr{Rcode: dns.RcodeBadVers}},
-		"not qualified":     {Question: []dns.Question{{Name: "a.example"}}},
-		"empty name":        {Question: []dns.Question{{Name: ""}}},
-		"empty label":       {Question: []dns.Question{{Name: "a..example."}}},
-		"leading dot":       {Question: []dns.Question{{Name: ".example."}}},
-		"long label":        {Question: []dns.Question{{Name: strings.Repeat("x", 64) + "."}}},
-		"long name":         {Question: []dns.Question{{Name: long}}},
-		"no record":         {Question: []dns.Question{{Name: "a."}}, Answer: []dns.RR{nil}},
-		"no address":        {Question: []dns.Question{{Name: "a."}}, Answer: []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: "a."}}}},
-		"to be signed":      {Question: []dns.Question{{Name: "a."}}, Extra: []dns.RR{&dns.TSIG{Hdr: dns.RR_Header{Name: "a.", Rrtype: dns.TypeTSIG}}}},
-		"record not packed": {Question: []dns.Question{{Name: "a."}}, Answer: []dns.RR{&dns.MX{Hdr: dns.RR_Header{Name: "a."}, Mx: "b"}}},
-	} {
-		if packed, ok := Pack(m, nil); ok {
-			t.Errorf("%s: packed as %x", name, packed)
+	for _, compress := range []bool{true, false} {
+		m.Compress = compress
+		got, ok := Pack(m.Copy(), make([]byte, bufferSize))
+		if !ok {
+			continue
+		}
+		if want, err := m.Copy().Pack(); err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("packed\n%x\nwant\n%x, %v", got, want, err)
 		}
 	}
 }
@@ -140,7 +169,7 @@ func TestPackRandomNames(t *testing.T) {
 		return b.String()
 	}
 	for range 20_000 {
-		m := message(t, name())
+		m := new(dns.Msg).SetQuestion(name(), dns.TypeA)
 		for range random.IntN(12) {
 			h := dns.RR_Header{Name: name(), Class: dns.ClassINET, Ttl: 5}
 			switch random.IntN(4) {
@@ -158,32 +187,30 @@ func TestPackRandomNames(t *testing.T) {
 				m.Extra = append(m.Extra, &dns.A{Hdr: h, A: []byte{10, 0, 0, 1}})
 			}
 		}
-		compare(t, "random names", m)
-		if t.Failed() {
-			return
-		}
+		agree(t, m)
+	}
+}
+
+func TestPackAllocatesNothing(t *testing.T) {
+	buffer := make([]byte, bufferSize)
+	m := packable(t)["20 A, compress true"].m
+	if n := testing.AllocsPerRun(1000, func() { Pack(m, buffer) }); n > 0 {
+		t.Errorf("%v allocations; want none", n)
 	}
 }
 
 func BenchmarkPack(b *testing.B) {
-	for _, n := range []int{1, 20} {
-		m := message(b, "headless.bench.svc.cluster.local.")
-		for i := range n {
-			m.Answer = append(m.Answer, message(b, ".", fmt.Sprintf("headless.bench.svc.cluster.local. 5 IN A 10.0.0.%d", i)).Answer...)
-		}
-		m.Compress = n > 1
-		b.Run(fmt.Sprintf("ours/%d", n), func(b *testing.B) {
-			buffer := make([]byte, 0, 2048)
+	for _, name := range []string{"A, compress true", "SOA, compress true", "20 A, compress true", "SRV, compress true"} {
+		m := packable(b)[name].m
+		buffer := make([]byte, bufferSize)
+		b.Run(name+"/ours", func(b *testing.B) {
 			for b.Loop() {
 				Pack(m, buffer)
 			}
 		})
-		b.Run(fmt.Sprintf("dns.Msg/%d", n), func(b *testing.B) {
-			buffer := make([]byte, 2048)
+		b.Run(name+"/library", func(b *testing.B) {
 			for b.Loop() {
-				if _, err := m.PackBuffer(buffer); err != nil {
-					b.Fatal(err)
-				}
+				_, _ = m.PackBuffer(buffer)
 			}
 		})
 	}
