@@ -62,8 +62,7 @@ func newFake(t *testing.T) *fake {
 // newClusterDNS is for cluster.local, with servers that are known already.
 func newClusterDNS(t *testing.T, addresses ...netip.AddrPort) *ClusterDNS {
 	t.Helper()
-	p := &pool{cfg: config{zones: []string{"cluster.local."}}}
-	p.all.Store(new([]*server))
+	p := newPool(config{zones: []string{"cluster.local."}})
 	p.learn(fromSlices, addresses)
 	t.Cleanup(p.close)
 	return &ClusterDNS{
@@ -223,11 +222,19 @@ func TestSources(t *testing.T) {
 	}
 }
 
+// Before it is started a pool can be asked, as nodelocal does in a goroutine of its own.
+func TestPoolBeforeItsStart(t *testing.T) {
+	c := &ClusterDNS{pool: newPool(config{zones: []string{"cluster.local."}})}
+	if got := c.Servers(netip.Addr{}); len(got) > 0 || c.Ready() {
+		t.Errorf("servers %v, ready %v; want none, and not ready", got, c.Ready())
+	}
+}
+
 // The name of a headless Service is asked for at the servers of the Corefile.
 func TestHeadless(t *testing.T) {
 	f := newFake(t)
-	p, err := newPool(config{zones: []string{"cluster.local."}, headless: "upstream.kube-system.svc.cluster.local.", to: []netip.AddrPort{f.address}})
-	if err != nil {
+	p := newPool(config{zones: []string{"cluster.local."}, headless: "upstream.kube-system.svc.cluster.local.", to: []netip.AddrPort{f.address}})
+	if err := p.start(); err != nil {
 		t.Fatal(err)
 	}
 	defer p.close()

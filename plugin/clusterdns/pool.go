@@ -41,16 +41,20 @@ type pool struct {
 	known [sources][]netip.AddrPort
 }
 
-// newPool starts to find servers.
-func newPool(cfg config) (*pool, error) {
+// newPool makes a pool that knows the servers of the Corefile.
+func newPool(cfg config) *pool {
 	p := &pool{cfg: cfg}
 	p.all.Store(new([]*server))
 	p.learn(fromCorefile, cfg.to)
-	var err error
+	return p
+}
+
+// start begins to find other servers.
+func (p *pool) start() (err error) {
+	cfg := p.cfg
 	p.follow, err = kube.FollowEndpoints(cfg.kube(), cfg.namespace, cfg.service, func(found []netip.AddrPort) { p.learn(fromSlices, found) })
 	if err != nil && (len(cfg.to) == 0 || cfg.kubeconfig != "") {
-		p.close()
-		return nil, fmt.Errorf("%w; or name servers with to ADDRESS", err)
+		return fmt.Errorf("%w; or name servers with to ADDRESS", err)
 	}
 	if err != nil {
 		log.Infof("The endpoints of %s/%s cannot be followed: %v", cfg.namespace, cfg.service, err)
@@ -60,7 +64,7 @@ func newPool(cfg config) (*pool, error) {
 		p.cancel = cancel
 		p.work.Go(func() { p.lookUp(ctx) })
 	}
-	return p, nil
+	return nil
 }
 
 func (p *pool) close() {

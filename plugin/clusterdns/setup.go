@@ -16,10 +16,9 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(directive, err)
 	}
-	h := &ClusterDNS{config: cfg}
+	h := &ClusterDNS{config: cfg, pool: newPool(cfg)}
 	c.OnStartup(func() error {
-		h.pool, err = newPool(cfg)
-		if err != nil {
+		if err := h.pool.start(); err != nil {
 			return plugin.Error(directive, err)
 		}
 		return nil
@@ -27,9 +26,7 @@ func setup(c *caddy.Controller) error {
 	// The servers of an instance that is replaced are still asked by the queries
 	// that it has; connections are closed when they are idle.
 	c.OnShutdown(func() error {
-		if h.pool != nil {
-			h.pool.close()
-		}
+		h.pool.close()
 		return nil
 	})
 	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {

@@ -124,22 +124,33 @@ func synOnly(op expr.CmpOp) []expr.Any {
 	}
 }
 
-// loadFlow reads the client's address and port, which identify a connection to a
-// server with one address and port. They are in registers of 4 octets, one after
-// the other.
+// loadFlow reads both addresses and the client's port, which identify a
+// connection where the server's port is given. They are in registers of 4 octets,
+// one after the other.
 func loadFlow(f *family) []expr.Any {
 	return []expr.Any{
 		&expr.Payload{DestRegister: unix.NFT_REG32_00, Base: expr.PayloadBaseNetworkHeader, Offset: f.saddr, Len: f.length},
-		&expr.Payload{DestRegister: unix.NFT_REG32_00 + f.length/4, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Payload{DestRegister: unix.NFT_REG32_00 + f.length/4, Base: expr.PayloadBaseNetworkHeader, Offset: f.daddr, Len: f.length},
+		&expr.Payload{DestRegister: unix.NFT_REG32_00 + f.length/2, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
 	}
 }
 
 // remember adds a connection to a set. If that is full the rule does not match.
 func remember(f *family, flows *nftables.Set) []expr.Any {
 	return append(loadFlow(f), &expr.Dynset{
-		SrcRegKey: unix.NFT_REG32_00, SetName: flows.Name, SetID: flows.ID, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: flows.Timeout,
+		SrcRegKey: unix.NFT_REG32_00, SetName: flows.Name, SetID: flows.ID, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: flows.Timeout,
 	})
 }
+
+// forget removes a connection from a set: its client begins another one.
+func forget(f *family, flows *nftables.Set) []expr.Any {
+	return append(loadFlow(f), &expr.Dynset{
+		SrcRegKey: unix.NFT_REG32_00, SetName: flows.Name, SetID: flows.ID, Operation: opDelete,
+	})
+}
+
+// opDelete is NFT_DYNSET_OP_DELETE of linux/netfilter/nf_tables.h.
+const opDelete = 2
 
 // isKnown matches connections that are in a set, and makes them stay there.
 func isKnown(f *family, flows *nftables.Set) []expr.Any {

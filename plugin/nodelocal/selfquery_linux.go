@@ -2,6 +2,7 @@ package nodelocal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -18,6 +19,8 @@ const (
 	// selfTimeout is how long an answer to ourselves may take. Two that fail in
 	// a row are over before switchTimeout.
 	selfTimeout = time.Second
+	// exchangeTimeout is how long one packet is waited for.
+	exchangeTimeout = selfTimeout / 3
 	// selfTries is how many connections are tried until one is to this process
 	// and not to another one with the same address: the kernel chooses anew for
 	// each, so that one of two is missed once in 256 times.
@@ -58,19 +61,22 @@ func (q selfQuery) ask(ctx context.Context) outcome {
 	return min(results[0], results[1])
 }
 
+// askOver asks until we answer, or time is over: a busy server may lose a packet.
 func (q selfQuery) askOver(ctx context.Context, network string) outcome {
 	ctx, cancel := context.WithTimeout(ctx, selfTimeout)
 	defer cancel()
 	result := unanswered
-	for range selfTries {
+	for tries := 0; tries < selfTries && ctx.Err() == nil; tries++ {
 		who, err := q.exchange(ctx, network)
 		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return result // nobody is there
 		case err != nil:
-			return result
 		case who == identity:
 			return answeredByUs
+		default:
+			result = answeredByOther
 		}
-		result = answeredByOther
 	}
 	return result
 }
@@ -78,7 +84,7 @@ func (q selfQuery) askOver(ctx context.Context, network string) outcome {
 // exchange asks once and returns who answered. The rules let a query with selfMark
 // pass whatever else they do.
 func (q selfQuery) exchange(ctx context.Context, network string) (who string, err error) {
-	client := dns.Client{Net: network, Dialer: &net.Dialer{LocalAddr: localAddr(network, q.server.Addr()), Control: mark}}
+	client := dns.Client{Net: network, Timeout: exchangeTimeout, Dialer: &net.Dialer{LocalAddr: localAddr(network, q.server.Addr()), Control: mark, Timeout: exchangeTimeout}}
 	client.Dialer.SetMultipathTCP(false)
 	m := new(dns.Msg).SetQuestion(q.name, dns.TypeTXT)
 	reply, _, err := client.ExchangeContext(ctx, m, q.server.String())

@@ -74,8 +74,8 @@ type table struct {
 	table *nftables.Table
 	// active holds the addresses whose queries come here, each for switchTimeout.
 	active map[*family]*nftables.Set
-	// flows holds the TCP connections that began here, by the client's address
-	// and port. They stay here, whatever is switched, and others stay elsewhere.
+	// flows holds the TCP connections that began here, by both addresses and the
+	// client's port. They stay here, whatever is switched, and others stay elsewhere.
 	flows map[*family]*nftables.Set
 }
 
@@ -126,7 +126,7 @@ func (t *table) install() error {
 		own := &nftables.Set{Table: t.table, Name: "own" + f.suffix, KeyType: f.key}
 		t.active[f] = &nftables.Set{Table: t.table, Name: "active" + f.suffix, KeyType: f.key, HasTimeout: true}
 		t.flows[f] = &nftables.Set{
-			Table: t.table, Name: "flows" + f.suffix, KeyType: nftables.MustConcatSetType(f.key, nftables.TypeInetService),
+			Table: t.table, Name: "flows" + f.suffix, KeyType: nftables.MustConcatSetType(f.key, f.key, nftables.TypeInetService),
 			HasTimeout: true, Timeout: flowTimeout, Dynamic: true, Size: mostFlows,
 		}
 		for set, addresses := range map[*nftables.Set][]netip.Addr{own: local, t.active[f]: nil, t.flows[f]: nil} {
@@ -155,6 +155,7 @@ func (t *table) install() error {
 func (t *table) notrackQueries(c *nftables.Chain, f *family, own *nftables.Set) {
 	port := t.plan.port
 	t.rule(c, isFamily(f), inSet(f, destination, t.active[f]), isPort(unix.IPPROTO_UDP, destination, port), notrack)
+	t.rule(c, isFamily(f), inSet(f, destination, own), isPort(unix.IPPROTO_TCP, destination, port), opens(), forget(f, t.flows[f]))
 	t.rule(c, isFamily(f), inSet(f, destination, t.active[f]), isPort(unix.IPPROTO_TCP, destination, port), opens(), remember(f, t.flows[f]), notrack)
 	t.rule(c, isFamily(f), inSet(f, destination, own), isPort(unix.IPPROTO_TCP, destination, port), other(), isKnown(f, t.flows[f]), notrack)
 	for _, port := range t.plan.extra {
