@@ -43,7 +43,11 @@ else
 RUN := demo
 endif
 
+<<<<<<< HEAD
 .PHONY: help run build test unit e2e differential differential-readme controlplane bench plots chart dashboard image print lint fuzz long clean
+=======
+.PHONY: help run build test unit e2e nodelocal differential differential-readme controlplane bench lint fuzz long clean
+>>>>>>> nodelocal-wip
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -113,6 +117,10 @@ bench: build ## Compare with CoreDNS as released and with Knot; ROWS='clusterip 
 	@build/need.sh dnsperf:dnsperf knotd:knot ip:iproute2
 	$(GO) -C e2e/controlplane/stock build -ldflags '-s -w' -o $(CURDIR)/bin/coredns-stock .
 	cd e2e && $(GO) run ./bench -rows '$(ROWS)' -rounds $(ROUNDS) -command "make bench$(if $(ROWS), ROWS='$(ROWS)')" $(BENCH)
+
+nodelocal: build ## Measure a pod's lookups by kube-proxy's way and by the node's own DNS, 30 s for each number, as root
+	@build/need.sh ip:iproute2 nft:nftables iptables-nft:iptables conntrack:conntrack
+	cd e2e && $(GO) test -count 1 -timeout 30m -run '^$$' -bench Table -benchtime 1x -v ./nodelocal
 
 lint: ## Check formatting, vet, staticcheck, go.mod, licences, and known vulnerabilities where their database can be reached
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted" >&2; exit 1; }

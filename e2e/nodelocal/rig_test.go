@@ -33,6 +33,7 @@ var (
 type rig struct {
 	pod, node *harness.Netns
 	servers   []*harness.Netns
+	dns       []*harness.Process // on servers
 }
 
 // clusterDNS tells who it is, and all of a cluster's names.
@@ -66,7 +67,7 @@ const nodeDNS = `.:53 {
 }
 `
 
-func manifests(t *testing.T) string {
+func manifests(t testing.TB) string {
 	t.Helper()
 	path, err := filepath.Abs("../../corefile/demo/manifests")
 	if err != nil {
@@ -76,7 +77,7 @@ func manifests(t *testing.T) string {
 }
 
 // newRig makes the namespaces and starts the cluster's DNS. Nothing of ours is on the node yet.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	need(t, "nft", "iptables-nft", "iptables-legacy", "conntrack")
 	r := &rig{node: harness.NewNetns(t), pod: harness.NewNetns(t)}
@@ -85,7 +86,7 @@ func newRig(t *testing.T) *rig {
 		ns := harness.NewNetns(t)
 		r.link(t, ns, i+1)
 		r.servers = append(r.servers, ns)
-		startDNS(t, ns, fmt.Sprintf(clusterDNS, fmt.Sprintf("dns%d", i+1), manifests(t)))
+		r.dns = append(r.dns, startDNS(t, ns, fmt.Sprintf(clusterDNS, fmt.Sprintf("dns%d", i+1), manifests(t))))
 	}
 	for _, setting := range []string{"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"} {
 		r.node.Run(t, "sysctl", "-qw", setting)
@@ -106,7 +107,7 @@ func newRig(t *testing.T) *rig {
 }
 
 // link joins the node and another namespace by a network of their own.
-func (r *rig) link(t *testing.T, ns *harness.Netns, number int) {
+func (r *rig) link(t testing.TB, ns *harness.Netns, number int) {
 	t.Helper()
 	r.node.Link(t, fmt.Sprintf("veth%d", number), ns, "veth0")
 	for _, network := range []string{"10.244.%d.%d/24", "fd00:244:%d::%d/64"} {
@@ -139,7 +140,7 @@ func kubeProxy() string {
 }
 
 // nft changes the node's rules.
-func (r *rig) nft(t *testing.T, commands string) {
+func (r *rig) nft(t testing.TB, commands string) {
 	t.Helper()
 	c := r.node.Command("nft", "-f", "-")
 	c.Stdin = strings.NewReader(commands)
@@ -149,13 +150,13 @@ func (r *rig) nft(t *testing.T, commands string) {
 }
 
 // rules are all rules on the node.
-func (r *rig) rules(t *testing.T) string {
+func (r *rig) rules(t testing.TB) string {
 	t.Helper()
 	return r.node.Run(t, "nft", "list", "ruleset")
 }
 
 // start starts a server on the node with options of nodelocal, and waits until queries come to it.
-func (r *rig) start(t *testing.T, options string) *harness.Process {
+func (r *rig) start(t testing.TB, options string) *harness.Process {
 	t.Helper()
 	p := r.begin(t, options)
 	r.awaitSwitch(t, p)
@@ -163,13 +164,13 @@ func (r *rig) start(t *testing.T, options string) *harness.Process {
 }
 
 // begin starts a server on the node.
-func (r *rig) begin(t *testing.T, options string) *harness.Process {
+func (r *rig) begin(t testing.TB, options string) *harness.Process {
 	t.Helper()
 	return startDNS(t, r.node, fmt.Sprintf(nodeDNS, options, manifests(t)))
 }
 
 // awaitSwitch waits until a server says that queries for all addresses come to it.
-func (r *rig) awaitSwitch(t *testing.T, p *harness.Process) {
+func (r *rig) awaitSwitch(t testing.TB, p *harness.Process) {
 	t.Helper()
 	harness.Eventually(t, 20*time.Second, func() error {
 		for _, a := range asked {
@@ -182,7 +183,7 @@ func (r *rig) awaitSwitch(t *testing.T, p *harness.Process) {
 }
 
 // awaitLog waits until a text is so often in a log.
-func awaitLog(t *testing.T, p *harness.Process, within time.Duration, text string, times int) {
+func awaitLog(t testing.TB, p *harness.Process, within time.Duration, text string, times int) {
 	t.Helper()
 	harness.Eventually(t, within, func() error {
 		if n := strings.Count(p.Log(), text); n < times {
@@ -193,7 +194,7 @@ func awaitLog(t *testing.T, p *harness.Process, within time.Duration, text strin
 }
 
 // startDNS starts our binary in a namespace.
-func startDNS(t *testing.T, ns *harness.Netns, corefile string) *harness.Process {
+func startDNS(t testing.TB, ns *harness.Netns, corefile string) *harness.Process {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "Corefile")
@@ -243,7 +244,7 @@ func exchange(from *harness.Netns, network, to string, m *dns.Msg) (*dns.Msg, er
 }
 
 // expect checks who answers at addresses over UDP and TCP, to the pod and to the node itself.
-func (r *rig) expect(t *testing.T, addresses []string, want ...string) {
+func (r *rig) expect(t testing.TB, addresses []string, want ...string) {
 	t.Helper()
 	for name, from := range map[string]*harness.Netns{"the pod": r.pod, "the node": r.node} {
 		for _, to := range addresses {
@@ -262,7 +263,7 @@ func (r *rig) expect(t *testing.T, addresses []string, want ...string) {
 }
 
 // expectWithin waits until all of the addresses are answered by one of those wanted.
-func (r *rig) expectWithin(t *testing.T, within time.Duration, addresses []string, want ...string) {
+func (r *rig) expectWithin(t testing.TB, within time.Duration, addresses []string, want ...string) {
 	t.Helper()
 	harness.Eventually(t, within, func() error {
 		for _, to := range addresses {
@@ -279,7 +280,7 @@ func (r *rig) expectWithin(t *testing.T, within time.Duration, addresses []strin
 }
 
 // need fails the test if a program is not there.
-func need(t *testing.T, programs ...string) {
+func need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, name := range programs {
 		if _, err := exec.LookPath(name); err != nil && os.Geteuid() == 0 { // others skip the test for want of a namespace
