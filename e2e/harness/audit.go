@@ -1,11 +1,8 @@
 package harness
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -36,23 +33,4 @@ func (c *Cluster) Requests(t testing.TB, namespace, account string) []string {
 		}
 	}
 	return requests
-}
-
-// PutRaw writes an object into etcd past the API server, which would refuse it or used to accept it. The key is what
-// comes behind /registry/.
-func (c *Cluster) PutRaw(t testing.TB, key, object string) {
-	t.Helper()
-	encode := base64.StdEncoding.EncodeToString
-	body, err := json.Marshal(map[string]string{"key": encode([]byte("/registry/" + key)), "value": encode([]byte(object))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := http.Post(c.Etcd+"/v3/kv/put", "application/json", bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		t.Fatalf("etcd: %s", response.Status)
-	}
 }

@@ -97,6 +97,7 @@ type Cluster struct {
 	clientAuthority *x509.Certificate // signs the certificates of ClientCertificate
 	clientKey       crypto.Signer
 	apiserver       *Process
+	etcd            *Process
 	processes       []*Process // in the order they were started; the API server is not among them
 }
 
@@ -289,7 +290,7 @@ func (c *Cluster) startEtcd() error {
 	if err != nil {
 		return err
 	}
-	c.processes = append(c.processes, p)
+	c.etcd, c.processes = p, append(c.processes, p)
 	return c.await(p, func() error {
 		response, err := http.Get(c.Etcd + "/health")
 		if err != nil {
