@@ -49,12 +49,17 @@ const (
 // Huge is the service of 20,000 endpoints in slices of 20 that the population "churn" has.
 const Huge = "headless-20000"
 
+// Wide is the service of 1,000 slices of 1,000 endpoints, the most that Kubernetes puts in one, that the population "wide"
+// has.
+const Wide = "headless-1000000"
+
 // New makes a population by its name:
 //
 //	a      2,000 services, 15,000 endpoints
 //	b      20,000 services, 240,000 endpoints
 //	c      5,000 services, 150,000 endpoints, on 5,000 nodes
 //	churn  one service of 20,000 endpoints in 1,000 slices, and 200 small ones
+//	wide   one service of 1,000,000 endpoints in 1,000 slices, and 200 small ones
 func New(name string) (*Population, error) {
 	p := new(Population)
 	switch name {
@@ -71,8 +76,12 @@ func New(name string) (*Population, error) {
 		const small = 20 // endpoints
 		p.add(Service{Namespace: special, Name: Huge, Count: 20_000}, small)
 		p.addOrdinary(200, 20_000+200*small)
+	case "wide":
+		const most = 1000 // endpoints
+		p.add(Service{Namespace: special, Name: Wide, Count: 1000 * most}, most)
+		p.addOrdinary(200, 1000*most+200*20)
 	default:
-		return nil, fmt.Errorf("population %q: want a, b, c or churn", name)
+		return nil, fmt.Errorf("population %q: want a, b, c, churn or wide", name)
 	}
 	return p, nil
 }
