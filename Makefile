@@ -139,11 +139,12 @@ fuzz: ## Fuzz the plugin for T (1m), all fuzz tests side by side
 $(FUZZTESTS):
 	$(GO) test -run '^$$' -fuzz '^$(notdir $@)$$' -fuzztime $(T) ./$(dir $@)
 
-long: build ## Run what takes longer than `make test`: unit tests ten times, long fuzzing, e2e on the oldest Kubernetes
+long: build ## Run what takes longer than `make test`: unit tests ten times, long fuzzing, faults and soak, e2e on the oldest Kubernetes
 	CGO_ENABLED=1 $(GO) test -race -count 10 -timeout 60m ./plugin/...
 	@$(MAKE) --no-print-directory fuzz T=5m
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./wirefuzz -for 30m
 	$(GO) -C build/image test -count 1 -timeout 60m -v -run TestTwoBuilds . -clean
+	cd e2e && $(GO) test -count 1 -timeout 150m -v ./faults -long -soak 1h
 	@build/need.sh ip:iproute2
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./floods -for 1m
 	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 60m ./...

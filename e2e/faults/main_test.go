@@ -17,8 +17,8 @@ import (
 // cluster is shared by the rows, which run one after the other, each with a namespace and proxies of its own.
 var cluster *harness.Cluster
 
-// ours and stock are the servers that the rows compare.
-var ours, stock string
+// ours and stock are the servers that the rows compare; programs is the folder with those of the control plane.
+var ours, stock, programs string
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
@@ -32,8 +32,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	programs, err := controlplane()
-	if err == nil {
+	if programs, err = controlplane(); err == nil {
 		ours, err = filepath.Abs("../../bin/coredns")
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 	golog "log"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,7 +29,8 @@ type truth struct {
 	healing time.Duration
 }
 
-type window struct{ from, to time.Time }
+// A window is a fault: meanwhile, and until it has healed, answers may be those of the time before it.
+type window struct{ oldest, from, to time.Time }
 
 // A state is an answer that became right when a write began.
 type state struct {
@@ -64,10 +66,37 @@ func (o *truth) now(question string) string {
 }
 
 // breaks and heals say from when to when answers may be as old as the fault.
-func (o *truth) breaks() {
+func (o *truth) breaks() { o.breaksTo(time.Now().Add(-shownWithin)) }
+
+// breaksTo is breaks for answers that may be as old as that.
+func (o *truth) breaksTo(oldest time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.broken = append(o.broken, window{time.Now(), time.Now().Add(time.Hour)})
+	now := time.Now()
+	o.broken = append(o.broken, window{oldest, now, now.Add(time.Hour)})
+}
+
+// undo makes right again what was right then, as in a backup of that time, and returns how many addresses of names
+// changed by it.
+func (o *truth) undo(then time.Time) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	undone := 0
+	for question, states := range o.states {
+		before := "NXDOMAIN"
+		for _, s := range states {
+			if s.from.Before(then) {
+				before = s.text
+			}
+		}
+		if states[len(states)-1].text != before {
+			o.states[question] = append(states, state{time.Now(), before})
+			if strings.HasSuffix(question, " A") {
+				undone++
+			}
+		}
+	}
+	return undone
 }
 
 func (o *truth) heals() {
@@ -88,14 +117,14 @@ func (o *truth) right(question, text string, asked, came time.Time) bool {
 		if i+1 == len(states) {
 			return true
 		}
-		deadline := states[i+1].from.Add(shownWithin)
-		for _, w := range o.broken {
-			if w.from.Before(deadline) && w.to.Add(o.healing).After(deadline) {
-				deadline = w.to.Add(o.healing)
-			}
-		}
-		if asked.Before(deadline) {
+		ended := states[i+1].from
+		if asked.Before(ended.Add(shownWithin)) {
 			return true
+		}
+		for _, w := range o.broken {
+			if !ended.Before(w.oldest) && came.After(w.from) && asked.Before(w.to.Add(o.healing)) {
+				return true
+			}
 		}
 	}
 	return false
@@ -116,13 +145,31 @@ type tally struct {
 	worst                                      []answer
 }
 
+// add adds what was counted elsewhere.
+func (y *tally) add(o tally) {
+	y.asked += o.asked
+	y.right += o.right
+	y.stale += o.stale
+	y.servfail += o.servfail
+	y.wrong += o.wrong
+	y.lost += o.lost
+	y.worst = append(y.worst, o.worst...)
+}
+
 // A client asks the questions of a truth in turn, all the time, and keeps a log.
 type client struct {
 	truth   *truth
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	log     []answer // read after stop
+	log     []answer // what is not judged yet; read after stop
+	judged  tally
+
+	mu   sync.Mutex      // guards took
+	took []time.Duration // of each reply
 }
+
+// unjudged is how many answers wait for their judgement, which is final once the writes that they may show have ended.
+const unjudged = 10_000
 
 func startClient(t *testing.T, s *harness.Server, o *truth) *client {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -133,7 +180,14 @@ func startClient(t *testing.T, s *harness.Server, o *truth) *client {
 		for ctx.Err() == nil {
 			for _, question := range o.questions() {
 				<-pace.C
-				c.log = append(c.log, ask(t, s, question))
+				a := ask(t, s, question)
+				c.log = append(c.log, a)
+				c.mu.Lock()
+				c.took = append(c.took, a.came.Sub(a.asked))
+				c.mu.Unlock()
+			}
+			if len(c.log) >= 2*unjudged {
+				c.judge(len(c.log) - unjudged)
 			}
 		}
 	})
@@ -154,20 +208,15 @@ func (o *truth) questions() []string {
 
 func ask(t *testing.T, s *harness.Server, question string) answer {
 	a := answer{asked: time.Now(), question: question}
-	reply, err := s.Try(t, harness.Question{Text: question, UDPSize: 1232})
+	// What is malformed besides is for other tests to tell: here a reply is one.
+	reply, err := s.Exchange(harness.Question{Text: question, UDPSize: 1232}.Message(t), "udp")
 	a.came = time.Now()
 	if err != nil {
 		a.text, a.lost = err.Error(), true
 		return a
 	}
 	a.text = harness.Text(reply)
-	if opt := reply.IsEdns0(); opt != nil {
-		for _, option := range opt.Option {
-			if e, ok := option.(*dns.EDNS0_EDE); ok && (e.InfoCode == dns.ExtendedErrorCodeStaleAnswer || e.InfoCode == dns.ExtendedErrorCodeStaleNXDOMAINAnswer) {
-				a.stale = true
-			}
-		}
-	}
+	a.stale = hasEDE(reply, dns.ExtendedErrorCodeStaleAnswer, dns.ExtendedErrorCodeStaleNXDOMAINAnswer)
 	return a
 }
 
@@ -176,10 +225,16 @@ func (c *client) stop() {
 	c.running.Wait()
 }
 
-// sum judges the log.
+// sum judges what is left of the log.
 func (c *client) sum() tally {
-	var sum tally
-	for _, a := range c.log {
+	c.judge(len(c.log))
+	return c.judged
+}
+
+// judge judges the first n answers of the log.
+func (c *client) judge(n int) {
+	sum := &c.judged
+	for _, a := range c.log[:n] {
 		sum.asked++
 		if a.stale {
 			sum.stale++
@@ -197,7 +252,7 @@ func (c *client) sum() tally {
 			sum.worst = append(sum.worst, a)
 		}
 	}
-	return sum
+	c.log = append(c.log[:0], c.log[n:]...)
 }
 
 func (a answer) String() string {

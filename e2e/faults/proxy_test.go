@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/kubezone/kubezone/e2e/harness"
 )
@@ -23,14 +24,19 @@ import (
 type proxy struct {
 	url string
 
-	mu     sync.Mutex // guards the rest
-	wake   *sync.Cond
-	down   bool // connections are refused
-	frozen bool // nothing moves
-	silent bool // what watches say is dropped
-	conns  map[net.Conn]bool
-	answer func(*http.Request) int // a status in place of an answer, 0 for none; nil for none ever
-	rewrap func(*http.Request)     // changes requests; nil for no change
+	mu          sync.Mutex // guards the rest
+	wake        *sync.Cond
+	down        bool // connections are refused
+	frozen      bool // nothing moves
+	silent      bool // what watches say is dropped
+	certificate tls.Certificate
+	conns       map[net.Conn]bool
+	target      *url.URL                          // of the API server
+	asked       int                               // requests so far
+	checks      cost                              // of self-checks
+	delay       func(*http.Request) time.Duration // before it is passed on; nil for none ever
+	answer      func(*http.Request) int           // a status in place of an answer, 0 for none; nil for none ever
+	rewrap      func(*http.Request)               // changes requests; nil for no change
 }
 
 func startProxy(t *testing.T, c *harness.Cluster) *proxy {
@@ -46,21 +52,18 @@ func startProxy(t *testing.T, c *harness.Cluster) *proxy {
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(authority)
-	target, err := url.Parse(c.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{url: "https://" + listener.Addr().String(), conns: make(map[net.Conn]bool)}
+	p := &proxy{url: "https://" + listener.Addr().String(), conns: make(map[net.Conn]bool), certificate: certificate}
 	p.wake = sync.NewCond(&p.mu)
+	p.turnTo(t, c)
 	// Compressed watches could not be taken apart.
 	transport := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 	reverse := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
+			r.SetURL(p.backend())
 			r.Out.Header.Del("Accept-Encoding")
 			if change := p.change(); change != nil {
 				change(r.Out)
@@ -74,7 +77,7 @@ func startProxy(t *testing.T, c *harness.Cluster) *proxy {
 	}
 	server := &http.Server{
 		Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.serve(w, r, reverse) }),
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}},
+		TLSConfig: &tls.Config{GetConfigForClient: p.tlsConfig},
 		ErrorLog:  quiet(),
 	}
 	var running sync.WaitGroup
@@ -86,6 +89,13 @@ func startProxy(t *testing.T, c *harness.Cluster) *proxy {
 		transport.CloseIdleConnections()
 	})
 	return p
+}
+
+// tlsConfig is that of a new connection.
+func (p *proxy) tlsConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return &tls.Config{Certificates: []tls.Certificate{p.certificate}, NextProtos: []string{"h2", "http/1.1"}}, nil
 }
 
 // set changes the faults.
@@ -113,7 +123,57 @@ func (p *proxy) refuse() {
 }
 
 func (p *proxy) mend() {
-	p.set(func() { p.down, p.frozen, p.silent, p.answer, p.rewrap = false, false, false, nil, nil })
+	p.set(func() {
+		p.down, p.frozen, p.silent = false, false, false
+		p.delay, p.answer, p.rewrap = nil, nil, nil
+	})
+}
+
+// turnTo passes what comes from now on to the API server of another cluster, which has the same keys.
+func (p *proxy) turnTo(t *testing.T, c *harness.Cluster) {
+	t.Helper()
+	target, err := url.Parse(c.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.set(func() { p.target = target })
+}
+
+func (p *proxy) backend() *url.URL {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
+}
+
+// requests is how many requests have come so far.
+func (p *proxy) requests() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked
+}
+
+// A cost is requests, and the octets of the answers to them.
+type cost struct{ requests, octets int }
+
+// checkCost is that of lists of metadata so far, which only a self-check asks for. Nothing is compressed on the way.
+func (p *proxy) checkCost() cost {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.checks
+}
+
+// A countedBody counts what a list of metadata takes.
+type countedBody struct {
+	io.ReadCloser
+	proxy *proxy
+}
+
+func (b countedBody) Read(to []byte) (int, error) {
+	n, err := b.ReadCloser.Read(to)
+	b.proxy.mu.Lock()
+	defer b.proxy.mu.Unlock()
+	b.proxy.checks.octets += n
+	return n, err
 }
 
 // fail answers every request with a status, and ends the watches.
@@ -130,8 +190,16 @@ func (p *proxy) change() func(*http.Request) {
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	p.mu.Lock()
-	answer := p.answer
+	p.asked++
+	answer, delay := p.answer, p.delay
 	p.mu.Unlock()
+	if delay != nil {
+		select {
+		case <-time.After(delay(r)):
+		case <-r.Context().Done():
+			return
+		}
+	}
 	if answer != nil {
 		if code := answer(r); code != 0 {
 			w.Header().Set("Content-Type", "application/json")
@@ -155,8 +223,12 @@ func isWatch(r *http.Request) bool { return r.URL.Query().Get("watch") != "" }
 
 // listen stands in the way of what comes back.
 func (p *proxy) listen(r *http.Response) error {
-	if isWatch(r.Request) && strings.Contains(r.Header.Get("Content-Type"), "protobuf") {
+	if isWatch(r.Request) && r.StatusCode == http.StatusOK && strings.Contains(r.Header.Get("Content-Type"), "protobuf") {
 		r.Body = &frames{ReadCloser: r.Body, proxy: p}
+	}
+	if strings.Contains(r.Request.Header.Get("Accept"), "PartialObjectMetadata") {
+		p.set(func() { p.checks.requests++ })
+		r.Body = countedBody{r.Body, p}
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package faults
 
 import (
+	"cmp"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -18,40 +20,37 @@ import (
 const corefile = `.:{$DNS} {
 	errors
 	health :{$HEALTH}
-	ready :{$READY}
+	ready :{$READY} {
+		monitor continuously
+	}
 	prometheus :{$METRICS}
 	kubernetes cluster.local in-addr.arpa ip6.arpa {
 		kubeconfig {$KUBECONFIG}
+		fallthrough in-addr.arpa ip6.arpa
 		#options
 	}
+	forward . {$UPSTREAM}
 }
 `
 
 // withOptions adds lines to the block of the kubernetes directive.
 func withOptions(options string) string { return strings.Replace(corefile, "#options", options, 1) }
 
-// A side is one of the servers that are compared.
-type side struct {
-	name   string
-	proxy  *proxy
-	server *harness.Server
-	client *client
-	sum    tally
-}
-
 // A rig is what a row works with: servers behind proxies, and questions that are asked all the time.
 type rig struct {
 	*testing.T
+	cluster   *harness.Cluster
 	namespace string
 	truth     *truth
 	sides     []*side
+	upstream  *harness.Upstream // for what is not in the cluster
+	resolver  string            // its address
 }
 
-// newRig starts the servers on what every row has: a service, a headless one, and a name that is missing.
-func newRig(t *testing.T, r row) *rig {
+// newRig starts the servers on what every row has: a service, a headless one, a name that is missing, and one outside.
+func newRig(t *testing.T, c *harness.Cluster, r row) *rig {
 	t.Helper()
-	g := &rig{T: t, namespace: fmt.Sprintf("row-%s", r.id), truth: newTruth(r.healing)}
-	g.makeNamespace()
+	g := newEmptyRig(t, c, "row-"+r.id, r.healing.now())
 	for n := range r.services {
 		g.make(fmt.Sprintf("many-%d", n), "")
 	}
@@ -59,33 +58,91 @@ func newRig(t *testing.T, r row) *rig {
 	g.headless("set", "192.0.2.1", "192.0.2.2")
 	g.truth.write(g.question("missing"), "NXDOMAIN", func() {})
 	g.truth.write(g.question("late"), "NXDOMAIN", func() {})
+	g.truth.write(outside, outsideAnswer, func() {})
 	g.create("doomed")
-	g.add("kubezone", ours, withOptions(r.options))
+	g.add(ours, r)
 	if _, err := os.Stat(stock); err == nil && !r.oursOnly {
-		g.add("stock", stock, corefile)
+		g.add(stock, r)
 	}
 	for _, s := range g.sides {
-		s.server.AwaitReady(t)
-		s.client = startClient(t, s.server, g.truth)
+		s.open(g, r)
 	}
 	return g
+}
+
+// What is asked of the world outside.
+const (
+	outside       = "www.example.org. A"
+	outsideAnswer = "A 198.51.100.80"
+	publicAddress = "198.51.100.80"
+)
+
+// newEmptyRig has a namespace, and no servers yet.
+func newEmptyRig(t *testing.T, c *harness.Cluster, namespace string, healing time.Duration) *rig {
+	t.Helper()
+	g := &rig{T: t, cluster: c, namespace: namespace, truth: newTruth(healing)}
+	g.makeNamespace()
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	udp, err := net.ListenPacket("udp", tcp.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.resolver = tcp.Addr().String()
+	g.upstream = harness.StartUpstream(t, udp, tcp, "www.example.org. A "+publicAddress, harness.Reverse(publicAddress)+" PTR www.example.org.")
+	return g
+}
+
+// opened is how long a process may take to start on a busy machine.
+const opened = 3 * time.Second
+
+// open waits until a server can be asked, and begins to ask it.
+func (s *side) open(g *rig, r row) {
+	g.Helper()
+	if r.starting == nil {
+		s.server.AwaitReady(g)
+	} else if s.name == "kubezone" {
+		s.server.ExpectWithin(g, opened, "dns-version.cluster.local. TXT", `TXT "1.1.0"`)
+	}
+	s.client = startClient(g.T, s.server, g.truth)
+	s.pages = watchPages(g.T, s.server)
 }
 
 func (g *rig) makeNamespace() {
 	g.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: g.namespace}}
-	if _, err := cluster.Client.CoreV1().Namespaces().Create(g.Context(), namespace, metav1.CreateOptions{}); err != nil {
+	if _, err := g.cluster.Client.CoreV1().Namespaces().Create(g.Context(), namespace, metav1.CreateOptions{}); err != nil {
 		g.Fatal(err)
 	}
 }
 
 // add starts a server behind a proxy.
-func (g *rig) add(name, binary, corefile string) {
+func (g *rig) add(binary string, r row) *side {
 	g.Helper()
-	s := &side{name: name, proxy: startProxy(g.T, cluster)}
-	kubeconfig, _ := cluster.Kubeconfig(g, s.proxy.url, "kube-system", "coredns")
-	s.server = startServer(g.T, binary, corefile, "KUBECONFIG="+kubeconfig)
+	s := &side{name: "stock", proxy: startProxy(g.T, g.cluster)}
+	text := corefile
+	if binary != stock {
+		s.name, text = "kubezone", withOptions(r.options)
+	}
+	if r.starting != nil {
+		r.starting(s.proxy)
+	}
+	s.kubeconfig, _ = g.cluster.Kubeconfig(g, s.proxy.url, "kube-system", cmp.Or(r.account, "coredns"))
+	s.server = startServer(g.T, binary, text, s.environment(g)...)
 	g.sides = append(g.sides, s)
+	return s
+}
+
+func (s *side) environment(g *rig) []string {
+	return []string{"KUBECONFIG=" + s.kubeconfig, "UPSTREAM=" + g.resolver}
+}
+
+// serve starts one of our servers once more, with the same credentials.
+func (g *rig) serve(s *side, corefile string) *harness.Server {
+	g.Helper()
+	return startServer(g.T, ours, corefile, s.environment(g)...)
 }
 
 func startServer(t *testing.T, binary, corefile string, environment ...string) *harness.Server {
@@ -108,7 +165,7 @@ func (g *rig) each(do func(*proxy)) {
 // make creates a Service and returns its address.
 func (g *rig) make(name, clusterIP string) string {
 	g.Helper()
-	made, err := cluster.Client.CoreV1().Services(g.namespace).Create(g.Context(), &corev1.Service{
+	made, err := g.cluster.Client.CoreV1().Services(g.namespace).Create(g.Context(), &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       corev1.ServiceSpec{ClusterIP: clusterIP, Ports: []corev1.ServicePort{{Port: 80}}},
 	}, metav1.CreateOptions{})
@@ -131,31 +188,31 @@ func (g *rig) create(name string) {
 // remove deletes a Service; what asks for its address is no question then.
 func (g *rig) remove(name string) {
 	g.Helper()
-	ip := cluster.Service(g, g.namespace, name).Spec.ClusterIP
+	ip := g.cluster.Service(g, g.namespace, name).Spec.ClusterIP
 	g.truth.write(harness.Reverse(ip)+" PTR", "NXDOMAIN", func() {})
 	g.truth.write(g.question(name), "NXDOMAIN", func() {
-		if err := cluster.Client.CoreV1().Services(g.namespace).Delete(g.Context(), name, metav1.DeleteOptions{}); err != nil {
+		if err := g.cluster.Client.CoreV1().Services(g.namespace).Delete(g.Context(), name, metav1.DeleteOptions{}); err != nil {
 			g.Fatal(err)
 		}
 	})
 }
 
 // headless makes a headless Service with endpoints.
-func (g *rig) headless(name string, addresses ...string) {
+func (g *rig) headless(name string, addresses ...string) *set {
 	g.Helper()
 	began := time.Now()
 	g.make(name, corev1.ClusterIPNone)
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}},
 		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   endpoints(addresses),
 	}
-	for _, address := range addresses {
-		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}})
-	}
-	if _, err := cluster.Client.DiscoveryV1().EndpointSlices(g.namespace).Create(g.Context(), slice, metav1.CreateOptions{}); err != nil {
+	made, err := g.cluster.Client.DiscoveryV1().EndpointSlices(g.namespace).Create(g.Context(), slice, metav1.CreateOptions{})
+	if err != nil {
 		g.Fatal(err)
 	}
 	g.truth.since(began, g.question(name), harness.Records("A", addresses...))
+	return &set{name, made}
 }
 
 // converge measures how long every side takes from now until all its answers are the newest, and fails if ours takes
@@ -193,22 +250,36 @@ func (g *rig) finish(r row) {
 	g.Helper()
 	for _, s := range g.sides {
 		s.client.stop()
+		s.pages.stop()
 		converged := s.sum.converged
 		s.sum = s.client.sum()
+		s.sum.add(s.flooded)
 		s.sum.converged = converged
-		results = append(results, result{r, s.name, s.sum})
-		if s.name != "kubezone" {
-			continue
+		record(r, s.name, s.sum)
+		if s.name == "kubezone" {
+			s.judge(g.T, r)
 		}
-		if s.sum.wrong+s.sum.lost+s.sum.servfail > 0 {
-			g.Errorf("%d wrong, %d lost, %d SERVFAIL of %d; want none", s.sum.wrong, s.sum.lost, s.sum.servfail, s.sum.asked)
-			for _, a := range s.sum.worst[:min(len(s.sum.worst), 5)] {
-				g.Log(a)
-			}
+	}
+}
+
+// judge fails if a server did what ours must not.
+func (s *side) judge(t *testing.T, r row) {
+	t.Helper()
+	bad := s.sum.wrong + s.sum.lost
+	if r.starting == nil {
+		bad += s.sum.servfail // all was known once
+		if s.pages.unready > 0 {
+			t.Errorf("ready: %d times not 200; want it to stay", s.pages.unready)
 		}
-		if s.sum.asked < 100 {
-			g.Errorf("%d questions are no test", s.sum.asked)
+	}
+	if bad > 0 {
+		t.Errorf("%d wrong, %d lost, %d SERVFAIL of %d; want none", s.sum.wrong, s.sum.lost, s.sum.servfail, s.sum.asked)
+		for _, a := range s.sum.worst[:min(len(s.sum.worst), 5)] {
+			t.Log(a)
 		}
+	}
+	if s.sum.asked < 100 {
+		t.Errorf("%d questions are no test", s.sum.asked)
 	}
 }
 
@@ -221,6 +292,8 @@ type result struct {
 
 var results []result
 
+func record(r row, side string, sum tally) { results = append(results, result{r, side, sum}) }
+
 // matrix prints the results.
 func matrix() string {
 	var text strings.Builder
@@ -228,7 +301,10 @@ func matrix() string {
 	fmt.Fprintln(w, "row\tfault\tserver\tasked\tright\tstale-marked\tSERVFAIL\twrong\tlost\tconverged")
 	for _, r := range results {
 		converged := fmt.Sprintf("%.1fs", r.sum.converged.Seconds())
-		if r.sum.converged == never {
+		switch r.sum.converged {
+		case 0:
+			converged = "-"
+		case never:
 			converged = "not"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", r.row.id, r.row.fault, r.side,
