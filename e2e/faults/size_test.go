@@ -3,6 +3,8 @@ package faults
 import (
 	"fmt"
 	"net/netip"
+	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +14,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kubezone/kubezone/e2e/bench/population"
 	"github.com/kubezone/kubezone/e2e/harness"
 )
 
@@ -123,3 +126,61 @@ func TestTenThousandEndpoints(t *testing.T) {
 	}
 	g.finish(r)
 }
+
+// Row 20: a million endpoints, which no API server could write in the time of a test.
+func TestMillionEndpoints(t *testing.T) {
+	feeder := filepath.Join(t.TempDir(), "feeder")
+	if output, err := exec.Command("go", "build", "-o", feeder, "../bench/feeder").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	p, err := harness.StartProcess(t.TempDir(), "feeder", exec.Command(feeder, "-population", "wide"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	var api, control string
+	harness.Eventually(t, time.Minute, func() error {
+		_, err := fmt.Sscanf(p.Log(), "api=%s control=%s", &api, &control)
+		return err
+	})
+	wide, err := population.New("wide")
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, _ := wide.Find(population.Wide)
+	first, end := population.Addr(service.First), population.Addr(service.First+service.Count)
+	c := crowd{fqdn: service.FQDN(), count: service.Count,
+		addr: func(n int) netip.Addr { return population.Addr(service.First + n) },
+		has:  func(a netip.Addr) bool { return !a.Less(first) && a.Less(end) },
+	}
+
+	s := &side{name: "kubezone"}
+	s.server = startServer(t, ours, fromFeeder, "API=http://"+api)
+	const within = time.Minute // a few seconds on a machine that has nothing else to do
+	harness.Eventually(t, within, func() error {
+		_, body, err := s.server.Get(s.server.Ready + "/ready")
+		if err == nil && body != "OK" {
+			err = fmt.Errorf("ready: %s", body)
+		}
+		return err
+	})
+	t.Logf("ready after %.1fs", time.Since(s.server.Started).Seconds())
+	s.sum, _ = c.ask(t, s.server, 50)
+	record(row{id: "20b", fault: "a service of 1,000 slices of 1,000 endpoints"}, s.name, s.sum)
+	if s.sum.wrong+s.sum.lost > 0 {
+		t.Errorf("%d wrong, %d lost of %d; want none", s.sum.wrong, s.sum.lost, s.sum.asked)
+	}
+	resident := metric(t, s.server, "process_resident_memory_bytes")
+	t.Logf("resident %.0f MiB, %.0f octets an endpoint", resident/(1<<20), resident/float64(service.Count))
+}
+
+const fromFeeder = `.:{$DNS} {
+	errors
+	health :{$HEALTH}
+	ready :{$READY}
+	prometheus :{$METRICS}
+	kubernetes cluster.local in-addr.arpa {
+		endpoint {$API}
+	}
+}
+`
