@@ -43,11 +43,7 @@ else
 RUN := demo
 endif
 
-<<<<<<< HEAD
-.PHONY: help run build test unit e2e differential differential-readme controlplane bench plots chart dashboard image print lint fuzz long clean
-=======
-.PHONY: help run build test unit e2e nodelocal differential differential-readme controlplane bench lint fuzz long clean
->>>>>>> nodelocal-wip
+.PHONY: help run build test unit e2e nodelocal differential differential-readme controlplane bench plots chart dashboard image print lint fuzz long clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
