@@ -91,8 +91,8 @@ func run() (err error) {
 	if err := b.runAll(r); err != nil {
 		return err
 	}
-	caption := fmt.Sprintf("Measured on %s with `%s` in %.0f minutes: %s. Medians of %d rounds in which the sides take turns; "+
-		"only ratios carry over to other machines.", time.Now().Format(time.DateOnly), *command, time.Since(started).Minutes(), machine(), b.rounds)
+	caption := fmt.Sprintf("Measured on %s with `%s` in %.0f minutes: %s. Medians of %d rounds (memory: %d) in which the sides take turns; "+
+		"only ratios carry over to other machines.", time.Now().Format(time.DateOnly), *command, time.Since(started).Minutes(), machine(), b.rounds, b.memoryRounds())
 	text := new(strings.Builder)
 	r.write(text, caption)
 	fmt.Print(text)

@@ -73,6 +73,9 @@ func (b *bench) memory() ([]*sizeResult, error) {
 	return results, nil
 }
 
+// memoryRounds are fewer than others, as they take a minute and differ by little.
+func (b *bench) memoryRounds() int { return min(b.rounds, 2) }
+
 func (b *bench) runSize(z size) (*sizeResult, error) {
 	p, err := population.New(z.population)
 	if err != nil {
@@ -89,7 +92,7 @@ func (b *bench) runSize(z size) (*sizeResult, error) {
 	}
 	defer f.stop()
 	result := &sizeResult{size: z, sides: map[string]*memoryResult{}}
-	for round := range b.rounds {
+	for round := range b.memoryRounds() {
 		for _, s := range b.clusterSides() {
 			m := result.sides[s.name]
 			if m == nil {
@@ -193,15 +196,27 @@ func (m *memoryResult) relist(srv *server, f *feed, p *population.Population, re
 	return float64(srv.memory("VmHWM")), err
 }
 
-// awaitRelist waits until all kinds have been listed once more.
+// awaitRelist waits until all kinds that the server follows have been listed once more, and sent.
 func (f *feed) awaitRelist(before stats) error {
-	const within = time.Minute // reflectors wait up to 30 s between two attempts
+	const (
+		within = 2 * time.Minute // reflectors wait up to 30 s between two attempts
+		quiet  = time.Second     // in which nothing is sent any more
+	)
+	var sent int64
+	lastSent := time.Now()
 	for deadline := time.Now().Add(within); ; time.Sleep(50 * time.Millisecond) {
 		now, err := f.stats()
 		if err != nil {
 			return err
 		}
-		if now.lists("services") > before.lists("services") && now.lists("endpointslices") > before.lists("endpointslices") {
+		if now.Sent != sent {
+			sent, lastSent = now.Sent, time.Now()
+		}
+		listed := true
+		for _, resource := range []string{"services", "endpointslices", "pods"} {
+			listed = listed && (before.lists(resource) == 0 || now.lists(resource) > before.lists(resource))
+		}
+		if listed && time.Since(lastSent) > quiet {
 			return nil
 		}
 		if time.Now().After(deadline) {
