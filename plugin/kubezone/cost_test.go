@@ -50,14 +50,14 @@ func TestCostOfAQuery(t *testing.T) {
 	budget := map[string]float64{
 		"web.prod.svc.cluster.local. A":                    2, // message; record, address and slice of records in one
 		"WEB.prod.svc.cluster.local. A":                    3, // and the name in lower case
-		"web.prod.svc.cluster.local. AAAA":                 4, // message; SOA with its slice, its two names
-		"missing.prod.svc.cluster.local. A":                4,
-		"db.prod.svc.cluster.local. AAAA":                  4,
+		"web.prod.svc.cluster.local. AAAA":                 2, // message; SOA with its slice
+		"missing.prod.svc.cluster.local. A":                2,
+		"db.prod.svc.cluster.local. AAAA":                  2,
 		"db-7.db.prod.svc.cluster.local. A":                3, // and the address
-		"none.db.prod.svc.cluster.local. A":                4,
+		"none.db.prod.svc.cluster.local. A":                2,
 		"db.prod.svc.cluster.local. A":                     4, // message; records, addresses, slice of records
-		"_pg._tcp.db.prod.svc.cluster.local. TXT":          4,
-		"db.prod.svc.cluster.local. TXT":                   4,
+		"_pg._tcp.db.prod.svc.cluster.local. TXT":          2,
+		"db.prod.svc.cluster.local. TXT":                   2,
 		"db.prod.svc.cluster.local. SRV":                   34, // message; for each record itself, its target and its label; the lists
 		"_pg._tcp.db.prod.svc.cluster.local. SRV":          34,
 		"db-7.db.prod.svc.cluster.local. SRV":              11,
@@ -66,10 +66,10 @@ func TestCostOfAQuery(t *testing.T) {
 		"0.100.10.in-addr.arpa. PTR":                       4,
 		"7.0.99.10.in-addr.arpa. PTR":                      4,
 		"zone-a.pin._zone.db.prod.svc.cluster.local. A":    4,
-		"zone-a.pin._zone.db.prod.svc.cluster.local. AAAA": 4,
-		"zone-x.pin._zone.db.prod.svc.cluster.local. A":    4,
-		"_zone.db.prod.svc.cluster.local. A":               4,
-		"7-0-100-10.prod.pod.cluster.local. A":             4,
+		"zone-a.pin._zone.db.prod.svc.cluster.local. AAAA": 2,
+		"zone-x.pin._zone.db.prod.svc.cluster.local. A":    2,
+		"_zone.db.prod.svc.cluster.local. A":               2,
+		"7-0-100-10.prod.pod.cluster.local. A":             2,
 	}
 	for _, endpoints := range []int{20, 20000} {
 		k := start(t, "zonal\npods verified\nmanifests "+headlessManifest(t, endpoints))

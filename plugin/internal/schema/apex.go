@@ -30,20 +30,44 @@ func (s *Schema) namesOf(zone string) string {
 // version seen, so that it grows with every change, also across restarts, and
 // all replicas come to the same.
 func (s *Schema) SOA(zone string) dns.SOA {
-	server, mailbox, names := "ns.dns", "hostmaster", zone
-	if s.Grammar == External {
-		server, mailbox, names = externalServer+"."+s.ApexLabel, "hostmaster."+s.ApexLabel, s.namesOf(zone)
-	}
+	names := s.soaNames(zone)
 	return dns.SOA{
 		Hdr:     header(zone, dns.TypeSOA, s.NegativeTTL),
-		Ns:      below(server, names),
-		Mbox:    below(mailbox, names),
+		Ns:      names.server,
+		Mbox:    names.mailbox,
 		Serial:  uint32(s.Index.Serial()),
 		Refresh: soaRefresh,
 		Retry:   soaRetry,
 		Expire:  soaExpire,
 		Minttl:  s.NegativeTTL,
 	}
+}
+
+// soaNames are those in an SOA record.
+type soaNames struct{ server, mailbox string }
+
+func (s *Schema) soaNames(zone string) soaNames {
+	in := zone
+	if s.Grammar == External {
+		in = s.namesOf(zone)
+	}
+	if in != s.PrimaryZone {
+		return s.newSOANames(in)
+	}
+	own := s.own.Load()
+	if own == nil {
+		names := s.newSOANames(in)
+		own = &names
+		s.own.Store(own)
+	}
+	return *own
+}
+
+func (s *Schema) newSOANames(in string) soaNames {
+	if s.Grammar == External {
+		return soaNames{below(externalServer+"."+s.ApexLabel, in), below("hostmaster."+s.ApexLabel, in)}
+	}
+	return soaNames{below("ns.dns", in), below("hostmaster", in)}
 }
 
 func below(name, zone string) string {

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/kubezone/kubezone/plugin/internal/index"
 	"github.com/miekg/dns"
@@ -48,7 +49,10 @@ type Config struct {
 }
 
 // A Schema answers from its Config. It is safe for concurrent use.
-type Schema struct{ Config }
+type Schema struct {
+	Config
+	own atomic.Pointer[soaNames] // of the primary zone, which most negative answers need
+}
 
 func (s *Schema) has(f Features) bool { return s.Features&f != 0 }
 
