@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"log"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -16,7 +17,9 @@ const memoryShare = 0.9
 // unless GOMEMLIMIT is set: a container near its limit then spends processor time
 // rather than be killed.
 func limitMemory() {
-	if _, err := memlimit.Set(memlimit.WithRatio(memoryShare)); err != nil {
+	_, err := memlimit.Set(memlimit.WithRatio(memoryShare))
+	nothingToFollow := errors.Is(err, memlimit.ErrNoCgroup) || errors.Is(err, memlimit.ErrCgroupsNotSupported)
+	if err != nil && !nothingToFollow {
 		log.Printf("[WARNING] The memory limit of the cgroup is not known, so there is none for Go: %v", err)
 	}
 }

@@ -64,6 +64,15 @@ func TestCache(t *testing.T) {
 				s.Expect(t, "later.prod.svc.cluster.local. A", "NXDOMAIN")
 				explained(t, s, "later.prod.svc.cluster.local. A")
 			}
+			for _, name := range []string{"10.0.96.10.in-addr.arpa.", "10.0.96.10.IN-addr.ARPA."} { // the cache holds the first
+				reply, err := s.Try(t, harness.Question{Text: name + " PTR"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(reply.Answer) != 1 || reply.Answer[0].Header().Name != name {
+					t.Errorf("%s PTR: %v; want the name as it was asked for", name, reply.Answer)
+				}
+			}
 			if asked := upstream.Asked("www.example.com. A"); asked != 1 {
 				t.Errorf("the upstream was asked %d times; want 1", asked)
 			}

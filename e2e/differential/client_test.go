@@ -13,17 +13,21 @@ import (
 // short enough for the questions that stock leaves without one.
 const silentAfter = time.Second
 
+// patientAfter is for the questions that nobody should leave without an answer.
+const patientAfter = 20 * time.Second
+
 // errSilent is that there was no reply.
 var errSilent = errors.New("no reply")
 
 // A client asks one server about one block, over connections that it keeps. It is for one goroutine.
 type client struct {
-	address string
-	conns   map[string]*dns.Conn // by network
+	address  string
+	patience time.Duration
+	conns    map[string]*dns.Conn // by network
 }
 
 func newClient(address string) *client {
-	return &client{address: address, conns: map[string]*dns.Conn{}}
+	return &client{address: address, patience: silentAfter, conns: map[string]*dns.Conn{}}
 }
 
 func (c *client) close() {
@@ -37,6 +41,13 @@ func (c *client) close() {
 type reply struct {
 	*dns.Msg
 	size int
+}
+
+// insist asks again, and waits so long that no machine is too busy to answer.
+func (c *client) insist(q question) (reply, error) {
+	c.patience = patientAfter
+	defer func() { c.patience = silentAfter }()
+	return c.exchange(q)
 }
 
 // exchange sends a query and returns the reply.
@@ -60,7 +71,7 @@ func (c *client) try(q question) (reply, error) {
 		conn = &dns.Conn{Conn: plain, UDPSize: dns.MaxMsgSize}
 		c.conns[q.network] = conn
 	}
-	r, err := ask(conn, q.message)
+	r, err := ask(conn, q.message, c.patience)
 	if err != nil { // the next question must not meet the reply to this one
 		_ = conn.Close()
 		delete(c.conns, q.network)
@@ -68,8 +79,8 @@ func (c *client) try(q question) (reply, error) {
 	return r, err
 }
 
-func ask(conn *dns.Conn, m *dns.Msg) (reply, error) {
-	if err := conn.SetDeadline(time.Now().Add(silentAfter)); err != nil {
+func ask(conn *dns.Conn, m *dns.Msg, within time.Duration) (reply, error) {
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
 		return reply{}, err
 	}
 	if err := conn.WriteMsg(m); err != nil {

@@ -194,12 +194,32 @@ func (c *comparison) nothing() {
 	ns, _ := dns.NewRR(c.nextZone() + ` 77 IN NS next.`)
 	txt := &dns.TXT{Hdr: dns.RR_Header{Name: asciiLower(name), // as the file plugin spells it
 		Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 77}, Txt: []string{"next"}}
-	switch c.question.qtype() {
-	case dns.TypeTXT:
+	switch {
+	case c.belowWildcard():
+		c.want.Rcode, c.want.Ns = dns.RcodeNameError, []dns.RR{soa}
+	case c.question.qtype() == dns.TypeTXT:
 		c.want.Answer, c.want.Ns = []dns.RR{txt}, []dns.RR{ns}
 	default:
 		c.want.Ns = []dns.RR{soa}
 	}
+}
+
+// belowWildcard tells whether the name is below the next plugin's wildcard, where there is nothing.
+func (c *comparison) belowWildcard() bool {
+	wildcard := "*"
+	if zone := c.nextZone(); zone != "." {
+		wildcard = "*." + zone
+	}
+	return strings.HasSuffix(asciiLower(c.question.name()), "."+wildcard)
+}
+
+// spells tells whether we have all names of an answer in the spelling of the query: wherever a cache or another plugin may
+// have given it.
+func (c *comparison) spells() bool {
+	zone := c.meaning.zone
+	return c.meaning.form != elsewhere && (strings.HasSuffix(zone, ".arpa.") || slices.ContainsFunc(c.block.through, func(through string) bool {
+		return dns.IsSubDomain(through, zone) || dns.IsSubDomain(zone, through)
+	}))
 }
 
 // nextZone is the zone of the next plugin that the name is in.

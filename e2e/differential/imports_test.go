@@ -186,8 +186,12 @@ func (g *gardener) markImportedSlice(ctx context.Context, name string) error {
 		_, err := slicesOf.Update(ctx, slice, metav1.UpdateOptions{})
 		return err
 	}
-	_, err := slicesOf.Create(ctx, slice, metav1.CreateOptions{})
-	return err
+	for _, s := range []*discoveryv1.EndpointSlice{slice, staying(slice)} {
+		if _, err := slicesOf.Create(ctx, s, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // foreign makes an address that is in no other cluster than the one that shares it.

@@ -414,6 +414,20 @@ var differences = []difference{
 				c.want.Authoritative, c.want.Rcode = false, dns.RcodeFormatError
 			}
 		}},
+	{id: "spelling", chapter: chapterMessages,
+		text: "In reverse zones, and where `fallthrough` applies, the owner names in an answer are in the spelling of the query, " +
+			"whichever plugin or cache gave it.",
+		apply: func(c *comparison) {
+			if !c.spells() {
+				return
+			}
+			name := c.question.name()
+			for _, rr := range slices.Concat(c.want.Answer, c.want.Ns) {
+				if h := rr.Header(); len(h.Name) <= len(name) && strings.EqualFold(h.Name, name[len(name)-len(h.Name):]) {
+					h.Name = name[len(name)-len(h.Name):]
+				}
+			}
+		}},
 	{id: "serial", chapter: chapterMessages, anywhere: true,
 		text: "The serial of the zones is the resource version of the newest object, so that it grows with every change and all replicas have the same. " +
 			"In stock it is the time of the last change that the replica saw.",

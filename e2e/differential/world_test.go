@@ -568,8 +568,10 @@ func (g *gardener) mark(ctx context.Context) error {
 		if _, err := services.Create(ctx, headless, metav1.CreateOptions{}); err != nil {
 			return err
 		}
-		if _, err := client.DiscoveryV1().EndpointSlices(markNamespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil {
-			return err
+		for _, s := range []*discoveryv1.EndpointSlice{slice, staying(slice)} {
+			if _, err := client.DiscoveryV1().EndpointSlices(markNamespace).Create(ctx, s, metav1.CreateOptions{}); err != nil {
+				return err
+			}
 		}
 		if _, err := services.Create(ctx, now, metav1.CreateOptions{}); err != nil {
 			return err
@@ -596,6 +598,18 @@ func (g *gardener) mark(ctx context.Context) error {
 	return g.finalize(ctx, g.markedNamespace(g.generation-1))
 }
 
+// stayingAddress is that of an endpoint that stays, beside one that goes with each state. From several slices of a service
+// we take away what is gone a little later than stock does, in case it has but moved.
+const stayingAddress = "10.254.0.1"
+
+// staying is a second slice of a mark's service.
+func staying(mark *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	second := mark.DeepCopy()
+	second.Name += "-too"
+	second.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{stayingAddress}}}
+	return second
+}
+
 func (g *gardener) markedNamespace(generation int) string {
 	return fmt.Sprintf("%s-%d", markNamespace, generation%2)
 }
@@ -615,11 +629,11 @@ func (g *gardener) marks(b *block) map[string]string {
 		g.markedNamespace(g.generation-1) + zone + "A": missing(b, g.markedNamespace(g.generation-1)+zone[:len(zone)-1]),
 	}
 	if !b.noEndpoints {
-		marks["slices."+markNamespace+zone+"A"] = "A " + g.markAddress()
+		marks["slices."+markNamespace+zone+"A"] = "A " + stayingAddress + ", A " + g.markAddress()
 	}
 	if slices.Contains(b.zones, importZone) {
 		zone := "." + markNamespace + ".svc." + importZone + " A"
-		marks["imports"+zone], marks["imported"+zone] = "A "+g.markAddress(), "A "+g.markAddress()
+		marks["imports"+zone], marks["imported"+zone] = "A "+g.markAddress(), "A "+stayingAddress+", A "+g.markAddress()
 	}
 	if b.pods == podsVerified {
 		name := strings.ReplaceAll(g.markAddress(), ".", "-") + "." + markNamespace + ".pod." + harness.Domain + ". A"

@@ -45,11 +45,15 @@ func (r *Responder) complete(z *Zone) bool { return r.Objects.Complete() && z.Sc
 func (r *Responder) refuseTransfer(q *query) (int, error) {
 	switch {
 	case q.name != q.zone.Name:
-		m := newReply(q.state.Req)
-		m.Rcode = dns.RcodeNotAuth
-		return send(q, m)
+		return notZone(q)
 	case !r.complete(q.zone):
 		return dns.RcodeServerFailure, nil
 	}
 	return dns.RcodeRefused, nil
+}
+
+func notZone(q *query) (int, error) {
+	m := newReply(q.state.Req)
+	m.Rcode = dns.RcodeNotAuth
+	return send(q, m)
 }
