@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/yaml"
+
 	"github.com/kubezone/kubezone/e2e/harness"
 )
 
@@ -53,7 +57,7 @@ func TestCompareWithStock(t *testing.T) {
 	}
 }
 
-// The API server takes the objects of the migration guide.
+// The API server takes the objects of the migration guide, and the patch of a Deployment that follows the first.
 func TestObjectsOfTheGuide(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../build/kube-system/MIGRATION.md")
@@ -66,8 +70,30 @@ func TestObjectsOfTheGuide(t *testing.T) {
 	}
 	for _, rest := range blocks[1:] {
 		object, _, _ := strings.Cut(rest, "~~~\n")
+		if strings.HasPrefix(object, "spec:") {
+			patch(t, object)
+			continue
+		}
 		if err := cluster.ApplyYAML(t.Context(), "guide", strings.Replace(object, "namespace: kube-system", "namespace: guide", 1)); err != nil {
 			t.Errorf("%v\n%s", err, object)
 		}
+	}
+}
+
+// patch does what kubectl patch --type strategic does with the Deployment of the guide, and checks that nothing but what
+// the patch has changes.
+func patch(t *testing.T, text string) {
+	t.Helper()
+	json, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	deployment, err := cluster.Client.AppsV1().Deployments("guide").Patch(t.Context(), "coredns-canary", types.StrategicMergePatchType, json, metav1.PatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := deployment.Spec.Template.Spec
+	if len(spec.Volumes) != 2 || spec.Volumes[0].ConfigMap == nil || spec.Volumes[0].ConfigMap.Name != "coredns-kubezone" || len(spec.Containers) != 1 || len(spec.Containers[0].VolumeMounts) != 2 {
+		t.Errorf("volumes %v, containers %v; want the other ConfigMap and the snapshot", spec.Volumes, spec.Containers)
 	}
 }
