@@ -101,15 +101,20 @@ func explained(t *testing.T, s *harness.Server, question string) {
 
 func startUpstream(t *testing.T, zone ...string) (upstream *harness.Upstream, address string) {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 10 { // as somebody else may have the port in the other protocol
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		if err == nil {
+			return harness.StartUpstream(t, udp, tcp, zone...), tcp.Addr().String()
+		}
+		t.Log(err)
+		_ = tcp.Close()
 	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return harness.StartUpstream(t, udp, tcp, zone...), tcp.Addr().String()
+	t.Fatal("no port that is free in UDP and TCP")
+	return nil, ""
 }
 
 func TestLoadbalance(t *testing.T) {
