@@ -57,6 +57,13 @@ func (o *truth) since(from time.Time, question, text string) {
 	o.states[question] = append(o.states[question], state{from, text})
 }
 
+// forget is for what is not to be asked.
+func (o *truth) forget(question string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.states, question)
+}
+
 // now is the newest answer to a question.
 func (o *truth) now(question string) string {
 	o.mu.Lock()

@@ -40,7 +40,9 @@ func TestSoak(t *testing.T) {
 		for i := range 1000 {
 			list = append(list, fmt.Sprintf("10.%d.%d.%d", 140+n, i/250, i%250))
 		}
-		g.headless(fmt.Sprintf("large-%d", n), list...)
+		large := fmt.Sprintf("large-%d", n)
+		g.headless(large, list...)
+		g.truth.forget(g.question(large)) // a reply holds a part of it
 	}
 	var sets []*set
 	for n := range soakSets {
