@@ -111,8 +111,6 @@ func newTable(name string, p plan) (*table, error) {
 	return t, nil
 }
 
-func (t *table) name() string { return t.table.Name }
-
 // install adds table, chains, sets and rules to the batch.
 func (t *table) install() error {
 	t.conn.AddTable(t.table)
