@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/model/textparse"
@@ -96,7 +97,7 @@ func (e *evaluator) record(rule rulefmt.Rule, found promql.Vector) {
 	var readings []reading
 	for _, sample := range found {
 		b := labels.NewBuilder(sample.Metric)
-		b.Set(labels.MetricName, rule.Record)
+		b.Set(model.MetricNameLabel, rule.Record)
 		for name, value := range rule.Labels {
 			b.Set(name, value)
 		}
