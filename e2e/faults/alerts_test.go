@@ -66,26 +66,26 @@ type alarm struct {
 }
 
 // Pages of five minutes, which is the longest `for` and the span of most rates, and a few more.
-const calm, long = 5, 30
+const calm, whole = 5, 30
 
 var alarms = []alarm{
 	{fault: "none", environment: "GOMEMLIMIT=1GiB", run: func(w *watch) {
 		w.slice("pods", time.Now(), "192.0.2.21")
-		w.scrape(long)
+		w.scrape(whole)
 	}},
 	{fault: "the server is gone", alerts: []string{"KubezoneAbsent"}, run: func(w *watch) {
 		w.server.Kill()
-		w.scrape(2 * long) // until what is remembered is too old
+		w.scrape(2 * whole) // until what is remembered is too old
 	}},
 	{fault: "no API server at the start", alerts: []string{"KubezoneNotSynced", "KubezoneServfail"},
 		began: func(w *watch) {
 			w.server.ExpectWithin(w, 10*time.Second, w.question("kept"), "SERVFAIL")
 		},
-		run: func(w *watch) { w.scrape(long) }},
+		run: func(w *watch) { w.scrape(whole) }},
 	{fault: "the API server goes away", alerts: []string{"KubezoneStale"}, run: func(w *watch) {
 		w.proxy.refuse()
 		w.awaits(`coredns_kubezone_state{kind="services",state="stale"} 1`)
-		w.scrape(long)
+		w.scrape(whole)
 	}},
 	{fault: "a watch drops a window", alerts: []string{"KubezoneDrift"}, options: "selfcheck 2s", run: func(w *watch) {
 		w.proxy.set(func() { w.proxy.silent = true })
@@ -112,23 +112,23 @@ var alarms = []alarm{
 		})
 		w.proxy.cut()
 		w.awaits(`coredns_kubezone_brake_engaged{kind="services"} 1`)
-		w.scrape(long)
+		w.scrape(whole)
 	}},
 	{fault: "changes take 10 s to be told of", alerts: []string{"KubezoneProgrammingSlow"}, run: func(w *watch) {
-		for n := range long {
+		for n := range whole {
 			w.slice("pods", time.Now().Add(-10*time.Second), fmt.Sprintf("192.0.2.%d", 100+n))
 			w.scrape(1)
 		}
 	}},
 	{fault: "an upstream that does not answer", alerts: []string{"KubezoneSheds"}, upstream: "silent", udpbatch: "workers 2\n\t\tqueue 1",
 		run: func(w *watch) {
-			for n := range long {
+			for n := range whole {
 				w.burst(fmt.Sprintf("burst-%d.example.org.", n))
 				w.scrape(1)
 			}
 		}},
 	{fault: "a small limit of memory", alerts: []string{"KubezoneMemoryNearLimit"}, environment: "GOMEMLIMIT=20MiB",
-		run: func(w *watch) { w.scrape(long) }},
+		run: func(w *watch) { w.scrape(whole) }},
 	{fault: "a snapshot that cannot be written", alerts: []string{"KubezoneSnapshotErrors"}, options: "snapshot #snapshot/file 1s",
 		run: func(w *watch) {
 			if err := os.RemoveAll(w.snapshot); err != nil {
@@ -345,7 +345,7 @@ func (w *watch) burst(name string) {
 // awaits waits for a line of the metrics.
 func (w *watch) awaits(line string) {
 	w.Helper()
-	harness.Eventually(w, 30*time.Second, func() error { return hasMetric(w.server, line) })
+	(&side{name: "kubezone", server: w.server}).awaitMetric(w, line, 30*time.Second)
 }
 
 // slice gives a headless service an endpoint, for a change at a time.
