@@ -57,7 +57,8 @@ type watch struct {
 type alarm struct {
 	fault       string
 	alerts      []string
-	options     string // of kubezone
+	perhaps     []string // alerts that it may set off as well, if it lasts
+	options     string   // of kubezone
 	udpbatch    string
 	environment string
 	upstream    string       // "silent" for one that never answers
@@ -120,7 +121,7 @@ var alarms = []alarm{
 			w.scrape(1)
 		}
 	}},
-	{fault: "an upstream that does not answer", alerts: []string{"KubezoneSheds"}, upstream: "silent", udpbatch: "workers 2\n\t\tqueue 1",
+	{fault: "an upstream that does not answer", alerts: []string{"KubezoneSheds"}, perhaps: []string{"KubezoneServfail"}, upstream: "silent", udpbatch: "workers 2\n\t\tqueue 1",
 		run: func(w *watch) {
 			for n := range whole {
 				w.burst(fmt.Sprintf("burst-%d.example.org.", n))
@@ -195,7 +196,7 @@ func TestAlerts(t *testing.T) {
 					continue
 				}
 				fired[name] = true
-				if !slices.Contains(a.alerts, name) {
+				if !slices.Contains(a.alerts, name) && !slices.Contains(a.perhaps, name) {
 					t.Errorf("%s fires", name)
 				}
 			}
@@ -241,7 +242,7 @@ func hasEverything(t *testing.T, v verdict) {
 // startWatch starts a server on a service, a headless one, and many more so that a list may lack most.
 func startWatch(t *testing.T, a alarm, namespace string) *watch {
 	t.Helper()
-	w := &watch{rig: &rig{T: t, namespace: namespace, truth: newTruth(0)}, proxy: startProxy(t, cluster), pages: t.TempDir()}
+	w := &watch{rig: &rig{T: t, cluster: cluster, namespace: namespace, truth: newTruth(0)}, proxy: startProxy(t, cluster), pages: t.TempDir()}
 	w.snapshot = filepath.Join(t.TempDir(), "snapshot")
 	if err := os.Mkdir(w.snapshot, 0o755); err != nil {
 		t.Fatal(err)
@@ -286,8 +287,9 @@ func startUpstream(t *testing.T, kind string) string {
 		return address
 	}
 	tcp, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil { // somebody else has the port for TCP
+		_ = udp.Close()
+		return startUpstream(t, kind)
 	}
 	harness.StartUpstream(t, udp, tcp, "www.example.org. 300 IN A 198.51.100.80")
 	return address
@@ -351,7 +353,7 @@ func (w *watch) awaits(line string) {
 // slice gives a headless service an endpoint, for a change at a time.
 func (w *watch) slice(service string, changed time.Time, address string) {
 	w.Helper()
-	slices := cluster.Client.DiscoveryV1().EndpointSlices(w.namespace)
+	slices := w.cluster.Client.DiscoveryV1().EndpointSlices(w.namespace)
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: service, Labels: map[string]string{discoveryv1.LabelServiceName: service},
