@@ -264,13 +264,5 @@ func localProxy(t *testing.T, c *harness.Cluster) (proxy *harness.Proxy, server 
 // localUpstream starts a resolver for the world outside on a free loopback port.
 func localUpstream(t *testing.T) (upstream *harness.Upstream, address string) {
 	t.Helper()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return harness.StartUpstream(t, udp, tcp, outside...), tcp.Addr().String()
+	return harness.ServeUpstream(t, outside...)
 }

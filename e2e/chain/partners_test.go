@@ -2,7 +2,6 @@ package chain
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +47,7 @@ func TestCache(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			upstream, address := startUpstream(t, "www.example.com. 60 IN A 198.51.100.1")
+			upstream, address := harness.ServeUpstream(t, "www.example.com. 60 IN A 198.51.100.1")
 			path := filepath.Join(t.TempDir(), "cluster.yaml")
 			text, err := os.ReadFile("testdata/cluster.yaml")
 			if err != nil {
@@ -97,24 +96,6 @@ func explained(t *testing.T, s *harness.Server, question string) {
 		}
 	}
 	t.Errorf("%s: no Extended DNS Error in %v", question, reply)
-}
-
-func startUpstream(t *testing.T, zone ...string) (upstream *harness.Upstream, address string) {
-	t.Helper()
-	for range 10 { // as somebody else may have the port in the other protocol
-		tcp, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		udp, err := net.ListenPacket("udp", tcp.Addr().String())
-		if err == nil {
-			return harness.StartUpstream(t, udp, tcp, zone...), tcp.Addr().String()
-		}
-		t.Log(err)
-		_ = tcp.Close()
-	}
-	t.Fatal("no port that is free in UDP and TCP")
-	return nil, ""
 }
 
 func TestLoadbalance(t *testing.T) {
@@ -263,7 +244,7 @@ func TestTemplateAndHostsBefore(t *testing.T) {
 // What does not exist goes on to the next server; what exists never does.
 func TestForwardAfterFallthrough(t *testing.T) {
 	t.Parallel()
-	upstream, address := startUpstream(t, "elsewhere.prod.svc.cluster.local. 60 IN A 198.51.100.1", "1.0.96.10.in-addr.arpa. 60 IN PTR elsewhere.test.")
+	upstream, address := harness.ServeUpstream(t, "elsewhere.prod.svc.cluster.local. 60 IN A 198.51.100.1", "1.0.96.10.in-addr.arpa. 60 IN PTR elsewhere.test.")
 	s := serve(t, block("\tforward . {$UPSTREAM}", "fallthrough cluster.local in-addr.arpa"), "UPSTREAM="+address)
 	for _, test := range []struct {
 		question, want string

@@ -277,21 +277,15 @@ func startWatch(t *testing.T, a alarm, namespace string) *watch {
 // startUpstream starts a resolver of the world outside, or one that never answers, and returns its address.
 func startUpstream(t *testing.T, kind string) string {
 	t.Helper()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := udp.LocalAddr().String()
 	if kind == "silent" {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
 		t.Cleanup(func() { _ = udp.Close() })
-		return address
+		return udp.LocalAddr().String()
 	}
-	tcp, err := net.Listen("tcp", address)
-	if err != nil { // somebody else has the port for TCP
-		_ = udp.Close()
-		return startUpstream(t, kind)
-	}
-	harness.StartUpstream(t, udp, tcp, "www.example.org. 300 IN A 198.51.100.80")
+	_, address := harness.ServeUpstream(t, "www.example.org. 300 IN A 198.51.100.80")
 	return address
 }
 

@@ -3,7 +3,6 @@ package faults
 import (
 	"cmp"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"testing"
@@ -82,16 +81,7 @@ func newEmptyRig(t *testing.T, c *harness.Cluster, namespace string, healing tim
 	t.Helper()
 	g := &rig{T: t, cluster: c, namespace: namespace, truth: newTruth(healing)}
 	g.makeNamespace()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, err := net.ListenPacket("udp", tcp.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.resolver = tcp.Addr().String()
-	g.upstream = harness.StartUpstream(t, udp, tcp, "www.example.org. A "+publicAddress, harness.Reverse(publicAddress)+" PTR www.example.org.")
+	g.upstream, g.resolver = harness.ServeUpstream(t, "www.example.org. A "+publicAddress, harness.Reverse(publicAddress)+" PTR www.example.org.")
 	return g
 }
 

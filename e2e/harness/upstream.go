@@ -41,6 +41,25 @@ func StartUpstream(t testing.TB, udp net.PacketConn, tcp net.Listener, zone ...s
 	return u
 }
 
+// ServeUpstream is StartUpstream on the loopback interface. It returns the address too.
+func ServeUpstream(t testing.TB, zone ...string) (u *Upstream, address string) {
+	t.Helper()
+	for range 10 { // as somebody else may have the port in the other protocol
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		if err == nil {
+			return StartUpstream(t, udp, tcp, zone...), tcp.Addr().String()
+		}
+		t.Log(err)
+		_ = tcp.Close()
+	}
+	t.Fatal("no port that is free in UDP and TCP")
+	return nil, ""
+}
+
 // Asked returns how often a question, such as "example.org. A", has come.
 func (u *Upstream) Asked(question string) int {
 	u.mu.Lock()

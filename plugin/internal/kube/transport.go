@@ -40,19 +40,16 @@ func newTransport(c *rest.Config, w *wire) (http.RoundTripper, connections, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	var carrier interface {
-		http.RoundTripper
-		connections
-	} = plainTransport(tc, tlsConfig)
+	var carrying carrier = plainTransport(tc, tlsConfig)
 	if c.CAFile != "" && len(c.CAData) == 0 {
 		trusting := func(pool *x509.CertPool) *http.Transport {
 			renewed := tlsConfig.Clone()
 			renewed.RootCAs = pool
 			return plainTransport(tc, renewed)
 		}
-		carrier = &authority{file: c.CAFile, transport: trusting, content: tc.TLS.CAData, current: trusting(tlsConfig.RootCAs)}
+		carrying = &authority{file: c.CAFile, transport: trusting, content: tc.TLS.CAData, current: trusting(tlsConfig.RootCAs)}
 	}
-	w.next = carrier
+	w.next = carrying
 	if tc.BearerTokenFile != "" {
 		// A wrapper of our choice, as the one for token files does not read
 		// them again after a 401.
@@ -60,11 +57,17 @@ func newTransport(c *rest.Config, w *wire) (http.RoundTripper, connections, erro
 		tc.BearerToken, tc.BearerTokenFile = "", ""
 	}
 	rt, err := transport.HTTPWrappersForConfig(tc, w)
-	return rt, carrier, err
+	return rt, carrying, err
 }
 
 // connections can be closed while they carry nothing.
 type connections interface{ CloseIdleConnections() }
+
+// A carrier has connections of its own.
+type carrier interface {
+	http.RoundTripper
+	connections
+}
 
 func plainTransport(tc *transport.Config, tlsConfig *tls.Config) *http.Transport {
 	t := &http.Transport{
@@ -97,7 +100,7 @@ func dialer(tc *transport.Config) func(ctx context.Context, network, address str
 
 // A wire limits, measures and watches over the requests of one Store.
 type wire struct {
-	next    http.RoundTripper
+	next    carrier
 	limiter flowcontrol.RateLimiter // nil for no limit
 	slots   chan struct{}           // one for each request in flight; nil for no limit
 	reach   *reachability
@@ -148,6 +151,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	requestResult(strconv.Itoa(resp.StatusCode), req.Method, req.URL.Host)
 	w.reach.answered()
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		release = w.thenConnectAnew(release)
+	}
 	b := &body{ReadCloser: resp.Body, ctx: ctx, reach: w.reach, closed: release}
 	if req.URL.Query().Get("watch") != "" {
 		release() // a watch lasts for minutes
@@ -156,6 +162,17 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body = b
 	}
 	return resp, nil
+}
+
+// thenConnectAnew has the next request make a connection of its own, if nothing
+// else uses that of the refused one. A client certificate counts for as long as a
+// connection lasts: one that was made just before the file was replaced would be
+// refused for ever.
+func (w *wire) thenConnectAnew(release func()) func() {
+	return func() {
+		release()
+		w.next.CloseIdleConnections()
+	}
 }
 
 // acquire waits for one of the requests that may be in flight.

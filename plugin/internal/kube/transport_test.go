@@ -5,18 +5,23 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"k8s.io/client-go/rest"
 )
 
 // A roundTripper answers requests in a test.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (roundTripper) CloseIdleConnections() {}
 
 func empty() *http.Response {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(""))}
@@ -176,5 +181,39 @@ func TestReachability(t *testing.T) {
 		if n := logged.count(text); n != want {
 			t.Errorf("%d lines say %q; want %d", n, text, want)
 		}
+	}
+}
+
+// A client certificate that was replaced counts from the next connection on, so
+// whoever is refused makes one; whoever is not keeps his.
+func TestRefusedConnectAnew(t *testing.T) {
+	var mu sync.Mutex
+	var clients []string // by request
+	status := http.StatusOK
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		clients = append(clients, r.RemoteAddr)
+		w.WriteHeader(status)
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	w := newWire(Config{}, &reachability{})
+	_, connections, err := newTransport(&rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{Insecure: true}}, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connections.CloseIdleConnections()
+	for _, next := range []int{http.StatusOK, http.StatusForbidden, http.StatusUnauthorized, http.StatusOK} {
+		mu.Lock()
+		status = next
+		mu.Unlock()
+		if err := get(t, w, server.URL+"?watch=true").Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if clients[0] != clients[1] || clients[1] == clients[2] || clients[2] == clients[3] {
+		t.Errorf("connections %v; want a new one for the third and the fourth request", clients)
 	}
 }
