@@ -83,8 +83,9 @@ unit: ## Run the tests that need no cluster, the plugin's with the race detector
 e2e: build image controlplane ## Run the tests against a real control plane, and build the plugin into stock CoreDNS
 	@build/need.sh runc:runc ip:iproute2 nft:nftables iptables-nft:iptables conntrack:conntrack
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
-	cd e2e && $(GO) test -count 1 -timeout 20m ./...
-	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 10m ./chain ./faults ./differential
+	@# One package at a time: floods would be felt in what others measure.
+	cd e2e && $(GO) test -count 1 -timeout 20m -p 1 ./...
+	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 10m -p 1 ./chain ./differential
 
 # N and SEED are of `make differential`: the same seed gives the same run.
 N    ?= 20000
@@ -143,7 +144,7 @@ long: build ## Run what takes longer than `make test`: unit tests ten times, lon
 	cd e2e && $(GO) test -count 1 -timeout 150m -v ./faults -long -soak 1h
 	@build/need.sh ip:iproute2
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./floods -for 1m
-	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 60m ./...
+	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 60m -p 1 ./...
 	cd e2e && KUBEZONE_CONTROLPLANE=$$(controlplane/build.sh oldest) && export KUBEZONE_CONTROLPLANE && \
 		$(GO) test -count 1 -timeout 60m -run '^(TestService|TestEnvironment|TestHeadless|TestPod|TestStatefulSet|TestSlice)' .
 	@$(MAKE) --no-print-directory bench ROWS=churn BENCH=-strict

@@ -298,9 +298,10 @@ func (a *apiServer) fail(w http.ResponseWriter, st *metav1.Status) {
 	if st.Details != nil && st.Details.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(st.Details.RetryAfterSeconds)))
 	}
-	st.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+	typed := st.DeepCopy() // as several requests may share it
+	typed.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
 	w.WriteHeader(int(st.Code))
-	_ = a.serializer(runtime.ContentTypeJSON).Serializer.Encode(st, w)
+	_ = a.serializer(runtime.ContentTypeJSON).Serializer.Encode(typed, w)
 }
 
 // mediaOf is JSON for a custom resource, whatever else is spoken.
