@@ -62,8 +62,9 @@ func (b *balancer) run() {
 }
 
 func (b *balancer) exchange(query []byte) []byte {
-	for range b.replicas {
-		r := b.replicas[b.turn.Add(1)%uint64(len(b.replicas))]
+	turn := b.turn.Add(1) // once, as other queries take theirs meanwhile
+	for i := range b.replicas {
+		r := b.replicas[(turn+uint64(i))%uint64(len(b.replicas))]
 		if !r.ready.Load() {
 			continue
 		}
