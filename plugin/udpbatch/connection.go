@@ -174,11 +174,7 @@ func (c *connection) serve(message []byte) bool {
 	}
 	start := time.Now()
 	s.server.ServeDNS(s.ctx, w, req)
-	if took := time.Since(start); took > patience {
-		c.streams.pace.observe(suffix, waited)
-	} else {
-		c.streams.pace.observe(suffix, seen(took))
-	}
+	c.streams.pace.observe(suffix, seen(time.Since(start)))
 	return c.done(turn)
 }
 

@@ -69,6 +69,7 @@ type lane struct {
 	turn     uint64     // counts queries
 	handling bool       // the query of this turn
 	suffix   suffix     // of that query
+	thread   int        // that ran the lane when it was last read
 	watched  uint64     // the turn that is given up when the timer fires
 	timer    *time.Timer
 	out      outbox
@@ -156,12 +157,7 @@ func (l *lane) serve(m *ipv4.Message) bool {
 func (l *lane) handle(j job) {
 	start := time.Now()
 	j.serving.server.ServeDNS(j.serving.ctx, j.w, j.req)
-	took := time.Since(start)
-	if took > patience {
-		l.pace.observe(j.suffix, waited)
-	} else {
-		l.pace.observe(j.suffix, seen(took))
-	}
+	l.pace.observe(j.suffix, seen(time.Since(start)))
 	l.listener.leave(j.serving)
 }
 
@@ -199,11 +195,12 @@ func (l *lane) late() {
 		l.timer.Reset(patience)
 		return
 	}
+	reason := lateness(l.thread) // before another goroutine needs a thread
 	if !l.listener.takeOver(l) {
 		l.timer.Reset(patience)
 		return
 	}
-	l.pace.observe(l.suffix, overtaken)
+	l.pace.observe(l.suffix, reason)
 	l.handling = false
 	l.turn++
 	l.watched = l.turn + 1
@@ -301,8 +298,10 @@ func (l *lane) refill() bool {
 	l.listener.metrics.batches.Inc()
 	l.listener.metrics.packets.Add(float64(n))
 
+	thread := syscall.Gettid()
 	l.mu.Lock()
 	l.busy = true
+	l.thread = thread
 	l.watched = l.turn + 1
 	l.timer.Reset(patience)
 	l.mu.Unlock()

@@ -13,9 +13,9 @@ import (
 // A pace remembers, by the end of the name asked for, how often handlers wait
 // for something: a cluster's own names are answered from memory, others wait
 // for an upstream. What it learns from is time, which also passes while other
-// processes have the processor; so single late answers mean little, and an
-// answer so late that the lane went on without it means much. The zero value
-// knows nothing. All methods may be called at any time.
+// processes have the processor; so single late answers mean little, and one for
+// which a thread sleeps means much. The zero value knows nothing. All methods
+// may be called at any time.
 type pace struct {
 	waits     [paceSuffixes]atomic.Uint32 // how often, of certain; 0: not known
 	strangers atomic.Uint32               // the same for what is not known
@@ -37,10 +37,9 @@ const (
 type observation int64
 
 const (
-	answered  observation = 0  // at once
-	tardy     observation = 1  // after more than quickly
-	waited    observation = 4  // after more than patience, in a worker
-	overtaken observation = 16 // not while its lane waited for it
+	answered observation = 0  // at once
+	tardy    observation = 1  // after more than quickly, for whatever reason
+	asleep   observation = 64 // not in time for its lane, whose thread had nothing else to do
 )
 
 // seen is the observation for a handler that took so long.
