@@ -39,7 +39,7 @@ type observation int64
 const (
 	answered observation = 0  // at once
 	tardy    observation = 1  // after more than quickly, for whatever reason
-	asleep   observation = 64 // not in time for its lane, whose thread had nothing else to do
+	asleep   observation = 12 // not in time for its lane, whose thread slept; that is so in a long pause of the collector, too
 )
 
 // seen is the observation for a handler that took so long.

@@ -64,7 +64,7 @@ func TestPaceLearns(t *testing.T) {
 	for ; !p.quick(slow); n++ {
 		p.observe(slow, answered)
 	}
-	if n < memory || n > 4*memory {
-		t.Errorf("%d answers at once until a name counts as quick; want %d to %d", n, memory, 4*memory)
+	if n < 10 || n > memory {
+		t.Errorf("%d answers at once until a name counts as quick; want 10 to %d", n, memory)
 	}
 }
