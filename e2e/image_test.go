@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,13 +25,23 @@ func imageFolder() string {
 	return "../bin/image"
 }
 
-// unpacked is one of our images.
+// images are ours, each of which is unpacked once in a run.
+var images = map[string]func() (*harness.Image, error){
+	"kubezone":      sync.OnceValues(func() (*harness.Image, error) { return unpack("kubezone") }),
+	"kubezone-node": sync.OnceValues(func() (*harness.Image, error) { return unpack("kubezone-node") }),
+}
+
+func unpack(name string) (*harness.Image, error) {
+	return harness.UnpackImage(filepath.Join(imageFolder(), name+".tar"), runtime.GOARCH, filepath.Join(logs, name))
+}
+
+// unpacked is one of our images, which several pods may have as their root while none writes to it.
 func unpacked(t *testing.T, name string) *harness.Image {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: unpacking an image takes root")
 	}
-	image, err := harness.UnpackImage(filepath.Join(imageFolder(), name+".tar"), runtime.GOARCH, t.TempDir())
+	image, err := images[name]()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,8 +140,14 @@ func TestRecommendedDeployment(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, harness.Options{Families: harness.DualStack, Workloads: true})
 	c.Apply(t, "kube-system", "testdata/kube-dns.yaml")
-	n := deployed(t, c, manifests+"/overlays/recommended")
+	apply(t, c, render(t, manifests+"/overlays/recommended"))
+	n := startPod(t, c)
 	t.Run("privileges", func(t *testing.T) { hasNoMoreThanPort53(t, n) })
+	t.Run("memory", func(t *testing.T) {
+		if got, want := n.pod.MemoryLimit(t), int64(256<<20); got != want {
+			t.Errorf("the limit of the container's memory is %d; want %d", got, want)
+		}
+	})
 	inKubeSystem(t, c, n, shipped(t, "kubezone/Corefile"),
 		"coredns_kubezone_dns_programming_duration_seconds", "coredns_kubezone_state")
 }

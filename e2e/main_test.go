@@ -13,7 +13,8 @@ import (
 	"github.com/kubezone/kubezone/e2e/harness"
 )
 
-// cluster is the dual-stack cluster that most tests share. A test keeps to namespaces of its own in it, and leaves the
+// cluster is the dual-stack cluster that most tests share. The recommended overlay has been applied to it, and the server's
+// service account has no right that the overlay does not give. A test keeps to namespaces of its own in it, and leaves the
 // API server alone.
 var cluster *harness.Cluster
 
@@ -44,10 +45,18 @@ func run(m *testing.M) (code int) {
 		return 1
 	}
 	defer cluster.Stop()
+	overlay, err := kustomize(manifests + "/overlays/recommended")
+	if err == nil {
+		err = cluster.Kubectl(context.Background(), overlay)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.Run()
 }
 
-// startCluster starts a control plane that knows the service account and the rights that an operator would install.
+// startCluster starts a control plane that knows the service account and the rights of the base.
 func startCluster(options harness.Options) (*harness.Cluster, error) {
 	var err error
 	if options.Binaries, err = binaries(); err != nil {
@@ -60,7 +69,7 @@ func startCluster(options harness.Options) (*harness.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.GrantRights(context.Background(), "..", "pods"); err != nil {
+	if err := c.GrantRights(context.Background(), ".."); err != nil {
 		c.Stop()
 		return nil, err
 	}

@@ -28,18 +28,24 @@ import (
 // manifests is the folder of what to apply to a cluster.
 const manifests = "../build/kube-system"
 
-// render returns what `kubectl kustomize` prints for a folder.
-func render(t *testing.T, folder string) string {
-	t.Helper()
+// kustomize returns what `kubectl kustomize` prints for a folder.
+func kustomize(folder string) (string, error) {
 	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
 	if err != nil {
-		t.Fatalf("%s: %v", folder, err)
+		return "", fmt.Errorf("%s: %w", folder, err)
 	}
 	text, err := objects.AsYaml()
+	return string(text), err
+}
+
+// render is kustomize for a folder that is valid.
+func render(t *testing.T, folder string) string {
+	t.Helper()
+	text, err := kustomize(folder)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return text
 }
 
 // withComponents renders an overlay with components, as somebody's own kustomization would have them.
@@ -291,10 +297,9 @@ func kubeconfigWith(t *testing.T, c *harness.Cluster, account string, rules []rb
 	return kubeconfig
 }
 
-// deployed applies a folder of manifests, and starts one of the pods that it asks for on a node, from our own image.
-func deployed(t *testing.T, c *harness.Cluster, folder string) *node {
+// startPod starts one of the pods of the server's Deployment on a node, as the API server has it, from our own image.
+func startPod(t *testing.T, c *harness.Cluster) *node {
 	t.Helper()
-	apply(t, c, render(t, folder))
 	config, err := c.Client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ func TestPodsByHostnameAndSubdomain(t *testing.T) {
 	t.Parallel()
 	const namespace = "names"
 	cluster.Apply(t, namespace, "testdata/pods.yaml")
-	s := serve(t, cluster, plain)
+	s := serveAll(t)
 	all := cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 9)
 	address := func(pod string) string { return cluster.AwaitRunning(t, namespace, pod).Status.PodIP }
 	dashed := func(address string) string { return strings.ReplaceAll(address, ".", "-") }
@@ -52,17 +52,19 @@ func TestPodsByHostnameAndSubdomain(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) { s.Expect(t, test.question, test.want) })
 	}
 	t.Run("every SRV target resolves", func(t *testing.T) {
-		reply, err := s.Try(t, harness.Question{Text: "_foo._tcp" + below[:len(below)-1] + " SRV", Network: "tcp"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		targets := srvTargets(reply)
-		if len(targets) != 8 { // nine pods, of which two are one target
-			t.Errorf("%d targets %v; want 8", len(targets), targets)
-		}
-		for _, target := range targets {
-			if got := harness.Text(s.Ask(t, target+" A")); !strings.HasPrefix(got, "A ") {
-				t.Errorf("target %s: %s", target, got)
+		for _, one := range s {
+			reply, err := one.Try(t, harness.Question{Text: "_foo._tcp" + below[:len(below)-1] + " SRV", Network: "tcp"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			targets := srvTargets(reply)
+			if len(targets) != 8 { // nine pods, of which two are one target
+				t.Errorf("%d targets %v from %s; want 8", len(targets), targets, one.DNS)
+			}
+			for _, target := range targets {
+				if got := harness.Text(one.Ask(t, target+" A")); !strings.HasPrefix(got, "A ") {
+					t.Errorf("target %s: %s from %s", target, got, one.DNS)
+				}
 			}
 		}
 	})
@@ -73,7 +75,7 @@ func TestPodNameFollowsThePod(t *testing.T) {
 	t.Parallel()
 	const namespace = "reborn"
 	cluster.Apply(t, namespace, "testdata/pods.yaml")
-	s := serve(t, cluster, plain)
+	s := serveAll(t)
 	const question = "busybox-1.default-subdomain.reborn.svc.cluster.local. A"
 	cluster.AwaitEndpoints(t, namespace, "default-subdomain", discoveryv1.AddressTypeIPv4, 9)
 	s.ExpectWithin(t, shownWithin, question, "A "+cluster.AwaitRunning(t, namespace, "busybox1").Status.PodIP)
@@ -95,9 +97,11 @@ func TestStatefulSetRollsOutByOrdinal(t *testing.T) {
 	t.Parallel()
 	const namespace = "ordinals"
 	cluster.Apply(t, namespace, "testdata/statefulset.yaml")
-	s := serve(t, cluster, plain)
+	s := serveAll(t)
 	cluster.AwaitEndpoints(t, namespace, "etcd-headless", discoveryv1.AddressTypeIPv4, 3)
-	record(t, cluster, s, namespace, "etcd-headless")
+	for _, one := range s {
+		record(t, cluster, one, namespace, "etcd-headless")
+	}
 	member := func(ordinal int) string {
 		return fmt.Sprintf("etcd-%d.etcd-headless.ordinals.svc.cluster.local.", ordinal)
 	}
@@ -106,9 +110,11 @@ func TestStatefulSetRollsOutByOrdinal(t *testing.T) {
 		pod := cluster.AwaitRunning(t, namespace, fmt.Sprintf("etcd-%d", ordinal))
 		s.ExpectWithin(t, shownWithin, member(ordinal)+" A", "A "+pod.Status.PodIP)
 		// Two services hold the pod: the one that knows its hostname comes first.
-		reverse := s.Ask(t, harness.Reverse(pod.Status.PodIP)+" PTR").Answer
-		if len(reverse) != 2 || !strings.HasSuffix(reverse[0].String(), "PTR\t"+member(ordinal)) {
-			t.Errorf("reverse of %s: %v; want %s first, then the name in etcd-peers", pod.Status.PodIP, reverse, member(ordinal))
+		for _, one := range s.uncached() {
+			reverse := one.Ask(t, harness.Reverse(pod.Status.PodIP)+" PTR").Answer
+			if len(reverse) != 2 || !strings.HasSuffix(reverse[0].String(), "PTR\t"+member(ordinal)) {
+				t.Errorf("reverse of %s: %v from %s; want %s first, then the name in etcd-peers", pod.Status.PodIP, reverse, one.DNS, member(ordinal))
+			}
 		}
 	}
 	for ordinal := range 3 {
@@ -159,7 +165,7 @@ func TestSliceWithoutSelector(t *testing.T) {
 	const namespace = "byhand"
 	cluster.Apply(t, namespace, "testdata/no-selector.yaml")
 	cluster.Apply(t, namespace, "testdata/odd-slices.yaml")
-	s := serve(t, cluster, plain)
+	s := serveAll(t)
 	legacy := cluster.Service(t, namespace, "legacy-api").Spec.ClusterIP
 
 	tests := []struct{ name, question, want string }{

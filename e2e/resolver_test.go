@@ -25,9 +25,20 @@ func TestResolversInPods(t *testing.T) {
 	cluster.Apply(t, "default", "testdata/nginx-service.yaml")
 	cluster.Apply(t, "other", "testdata/nginx-service.yaml")
 	cluster.Apply(t, "default", "testdata/dns-policies.yaml")
-	n := startNode(t, cluster, kubeSystem(t))
 	lookup := buildLookup(t)
+	t.Run("kubeadm's Corefile", func(t *testing.T) { resolve(t, startNode(t, cluster, kubeSystem(t)), lookup) })
+	t.Run("recommended deployment", func(t *testing.T) {
+		if err := podsRefused(); err != nil {
+			t.Skipf("skipped: %v", err)
+		}
+		resolve(t, startPod(t, cluster), lookup)
+	})
+}
 
+// resolve looks names up, on a node, as a pod of each DNS policy does.
+func resolve(t *testing.T, n *node, lookup string) {
+	t.Helper()
+	t.Parallel()
 	here := cluster.Service(t, "default", "nginx-service").Spec.ClusterIP
 	there := cluster.Service(t, "other", "nginx-service").Spec.ClusterIP
 	const nothing = ""

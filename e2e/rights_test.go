@@ -21,6 +21,9 @@ var verifying = strings.Replace(plain, "pods insecure", "pods verified", 1)
 func TestServerAsksForNoMoreThanItsRights(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, harness.Options{Families: harness.IPv4Only})
+	if err := c.GrantRights(t.Context(), "..", "pods"); err != nil {
+		t.Fatal(err)
+	}
 	s := serve(t, c, verifying)
 	s.Expect(t, "kubernetes.default.svc.cluster.local. A", "A "+apiAddress)
 	requests := c.Requests(t, "kube-system", "coredns")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -42,13 +43,61 @@ func serve(t *testing.T, c *harness.Cluster, corefile string) *harness.Server {
 	return s
 }
 
+// servers are several of one cluster, each of which has to answer what the others do.
+type servers []*harness.Server
+
+// serveAll starts what the scenarios are asked of in the shared cluster: the binary on plain, and, where pods can be run, the
+// deployment of the recommended overlay, from our image, with its own Corefile, rights and limits.
+func serveAll(t *testing.T) servers {
+	t.Helper()
+	all := servers{serve(t, cluster, plain)}
+	if err := podsRefused(); err != nil {
+		t.Logf("not asked of the recommended deployment: %v", err)
+		return all
+	}
+	return append(all, startPod(t, cluster).server)
+}
+
+// podsRefused is why the recommended deployment cannot run here, or nil.
+func podsRefused() error {
+	if binary := os.Getenv("KUBEZONE_BIN"); binary != "" {
+		return fmt.Errorf("the image may have another binary than %s", binary)
+	}
+	return harness.NetnsRefused()
+}
+
+// uncached are those without the cache plugin. Another may say of a reverse name what was true within its TTL: the reverse
+// zones are cached, as what the cluster does not know is asked elsewhere.
+func (all servers) uncached() servers { return all[:1] }
+
+// Expect asks each server and compares its answer with what is wanted.
+func (all servers) Expect(t testing.TB, text, want string) {
+	t.Helper()
+	for _, s := range all {
+		s.Expect(t, text, want)
+	}
+}
+
+// ExpectWithin waits until all servers answer with what is wanted.
+func (all servers) ExpectWithin(t testing.TB, within time.Duration, text, want string) {
+	t.Helper()
+	harness.Eventually(t, within, func() error {
+		for _, s := range all {
+			if err := s.Check(t, text, want); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // Scenario a: a Deployment behind a service with a ClusterIP.
 func TestServiceWithClusterIP(t *testing.T) {
 	t.Parallel()
 	const namespace = "shop"
 	cluster.Apply(t, namespace, "testdata/nginx-service.yaml")
 	cluster.Apply(t, namespace, "testdata/more-services.yaml")
-	s := serve(t, cluster, plain)
+	s := serveAll(t)
 	pods := cluster.AwaitEndpoints(t, namespace, "nginx-service", discoveryv1.AddressTypeIPv4, 2)
 
 	ip := cluster.Service(t, namespace, "nginx-service").Spec.ClusterIP
@@ -96,18 +145,22 @@ func TestServiceWithClusterIP(t *testing.T) {
 	}
 
 	t.Run("SRV brings the address along", func(t *testing.T) {
-		reply := s.Ask(t, "_web._tcp.nginx-service.shop.svc.cluster.local. SRV")
-		if len(reply.Extra) != 1 || !strings.HasSuffix(reply.Extra[0].String(), ip) {
-			t.Errorf("additional section %v; want the address %s of the target", reply.Extra, ip)
+		for _, one := range s {
+			reply := one.Ask(t, "_web._tcp.nginx-service.shop.svc.cluster.local. SRV")
+			if len(reply.Extra) != 1 || !strings.HasSuffix(reply.Extra[0].String(), ip) {
+				t.Errorf("additional section %v from %s; want the address %s of the target", reply.Extra, one.DNS, ip)
+			}
 		}
 	})
 	t.Run("over TCP", func(t *testing.T) {
-		reply, err := s.Try(t, harness.Question{Text: "nginx-service.shop.svc.cluster.local. A", Network: "tcp"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := harness.Text(reply); got != "A "+ip {
-			t.Errorf("got %s; want %s", got, ip)
+		for _, one := range s {
+			reply, err := one.Try(t, harness.Question{Text: "nginx-service.shop.svc.cluster.local. A", Network: "tcp"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := harness.Text(reply); got != "A "+ip {
+				t.Errorf("got %s from %s; want %s", got, one.DNS, ip)
+			}
 		}
 	})
 }
@@ -117,7 +170,7 @@ func TestServiceMadeAfterTheClientStarted(t *testing.T) {
 	t.Parallel()
 	const namespace = "late"
 	cluster.Apply(t, namespace, "testdata/nginx-service.yaml")
-	s := serve(t, cluster, plain)
+	s := serveAll(t)
 	s.Expect(t, "cache.late.svc.cluster.local. A", "NXDOMAIN")
 
 	services := cluster.Client.CoreV1().Services(namespace)
@@ -142,7 +195,7 @@ func TestServiceMadeAfterTheClientStarted(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.ExpectWithin(t, shownWithin, "cache.late.svc.cluster.local. A", "NXDOMAIN")
-	s.ExpectWithin(t, shownWithin, harness.Reverse(made.Spec.ClusterIP)+" PTR", "NXDOMAIN")
+	s.uncached().ExpectWithin(t, shownWithin, harness.Reverse(made.Spec.ClusterIP)+" PTR", "NXDOMAIN")
 }
 
 // What the kubelet puts into a container's environment, DNS says too.
@@ -159,7 +212,7 @@ func TestEnvironmentVariablesAgreeWithDNS(t *testing.T) {
 	for i := range list.Items {
 		services = append(services, &list.Items[i])
 	}
-	s := serve(t, cluster, plain)
+	s := serveAll(t)
 
 	variables := envvars.FromServices(services)
 	if len(variables) == 0 {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -91,6 +92,26 @@ func (p *Pod) Status(t testing.TB) map[string]string {
 	return status
 }
 
+// MemoryLimit is the limit that the kernel holds the container to, in octets.
+func (p *Pod) MemoryLimit(t testing.TB) int64 {
+	t.Helper()
+	text, err := p.runc("events", "--stats", p.id).Output()
+	if err != nil {
+		t.Fatalf("runc events: %v", err)
+	}
+	var event struct {
+		Data struct {
+			Memory struct {
+				Usage struct{ Limit int64 }
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &event); err != nil {
+		t.Fatal(err)
+	}
+	return event.Data.Memory.Usage.Limit
+}
+
 // runtimeConfig is what a kubelet and containerd make of a pod.
 func (p *Pod) runtimeConfig(extra []string) (*runtimespec.Spec, error) {
 	if len(p.Spec.Containers) != 1 {
@@ -151,7 +172,7 @@ func (p *Pod) process(c corev1.Container, extra []string) (*runtimespec.Process,
 	}
 	return &runtimespec.Process{
 		User: user,
-		Args: append(p.Image.Config.Entrypoint, c.Args...),
+		Args: slices.Concat(p.Image.Config.Entrypoint, c.Args),
 		Env:  append(environment, extra...),
 		Cwd:  "/",
 		Capabilities: &runtimespec.LinuxCapabilities{ // nothing inheritable or ambient: as containerd does

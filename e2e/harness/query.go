@@ -77,23 +77,27 @@ func (s *Server) Ask(t testing.TB, text string) *dns.Msg {
 func (s *Server) Expect(t testing.TB, text, want string) {
 	t.Helper()
 	if got := Text(s.Ask(t, text)); got != want {
-		t.Errorf("%s\n got %s\nwant %s", text, got, want)
+		t.Errorf("%s\n got %s from %s\nwant %s", text, got, s.DNS, want)
 	}
 }
 
 // ExpectWithin is Expect for an answer that may take a moment to become right.
 func (s *Server) ExpectWithin(t testing.TB, within time.Duration, text, want string) {
 	t.Helper()
-	Eventually(t, within, func() error {
-		reply, err := s.Try(t, Question{Text: text})
-		if err != nil {
-			return err
-		}
-		if got := Text(reply); got != want {
-			return fmt.Errorf("%s\n got %s\nwant %s", text, got, want)
-		}
-		return nil
-	})
+	Eventually(t, within, func() error { return s.Check(t, text, want) })
+}
+
+// Check is Expect for a test that does not fail by it.
+func (s *Server) Check(t testing.TB, text, want string) error {
+	t.Helper()
+	reply, err := s.Try(t, Question{Text: text})
+	if err != nil {
+		return err
+	}
+	if got := Text(reply); got != want {
+		return fmt.Errorf("%s\n got %s from %s\nwant %s", text, got, s.DNS, want)
+	}
+	return nil
 }
 
 // wellFormed checks what every reply must be, whatever was asked.
