@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,7 +33,7 @@ type proxy struct {
 	certificate tls.Certificate
 	conns       map[net.Conn]bool
 	target      *url.URL                          // of the API server
-	asked       int                               // requests so far
+	asked       []time.Time                       // when requests came
 	checks      cost                              // of self-checks
 	delay       func(*http.Request) time.Duration // before it is passed on; nil for none ever
 	answer      func(*http.Request) int           // a status in place of an answer, 0 for none; nil for none ever
@@ -145,11 +146,11 @@ func (p *proxy) backend() *url.URL {
 	return p.target
 }
 
-// requests is how many requests have come so far.
-func (p *proxy) requests() int {
+// requests are the times at which requests have come so far.
+func (p *proxy) requests() []time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.asked
+	return slices.Clone(p.asked)
 }
 
 // A cost is requests, and the octets of the answers to them.
@@ -190,7 +191,7 @@ func (p *proxy) change() func(*http.Request) {
 
 func (p *proxy) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	p.mu.Lock()
-	p.asked++
+	p.asked = append(p.asked, time.Now())
 	answer, delay := p.answer, p.delay
 	p.mu.Unlock()
 	if delay != nil {

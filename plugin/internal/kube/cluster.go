@@ -75,8 +75,9 @@ func (cl *cluster) start(ctx context.Context, s *Store) error {
 	}
 
 	var feeds []*feed
+	inTurn := new(turns)
 	for _, k := range cl.config.kinds() {
-		f := cl.feed(k, s, clients{core, discovery, imports})
+		f := cl.feed(k, s, clients{core, discovery, imports}, inTurn)
 		f.listWatch.reach = reach
 		feeds = append(feeds, f)
 	}
@@ -92,7 +93,9 @@ func (cl *cluster) start(ctx context.Context, s *Store) error {
 	for _, f := range feeds {
 		running.Go(func() { f.run(ctx) })
 	}
-	running.Go(func() { (&cidrSeeker{client: core}).run(ctx, s) })
+	// It begins once another request was served, as then this one has a chance.
+	cidrs := &cidrSeeker{client: core, pace: pace{turns: inTurn, outage: true}}
+	running.Go(func() { cidrs.run(ctx, s) })
 	if cl.config.HeadlessOnly {
 		running.Go(func() { s.warnOfUnlabelled(ctx, discovery) })
 	}
@@ -118,13 +121,13 @@ type clients struct {
 }
 
 // feed puts together what follows a kind.
-func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
+func (cl *cluster) feed(k kind, s *Store, to clients, inTurn *turns) *feed {
 	_, selector, _ := cl.config.selectors() // newSource saw that they parse
 	conv := converter{config: cl.config, labels: selector}
 	x := s.indexOf(k)
 	moves := newMover(x)
 	latency := programming{index: x, selective: selector != nil}
-	lw := &listWatch{client: to.core, kind: k, index: x, noBrake: cl.config.NoBrake, report: s.report(k), pace: new(pace), pageSize: pageSize}
+	lw := &listWatch{client: to.core, kind: k, index: x, noBrake: cl.config.NoBrake, report: s.report(k), pace: &pace{turns: inTurn}, pageSize: pageSize}
 	switch k {
 	case serviceImports:
 		lw.group, lw.optional = mcs.GroupName, true
@@ -133,7 +136,7 @@ func (cl *cluster) feed(k kind, s *Store, to clients) *feed {
 			convert: conv.serviceImport, same: x.SameService,
 			replace: x.ReplaceServices, set: x.SetService, remove: x.DeleteService,
 		})
-		f.seek = (&importSeeker{listWatch: lw, clients: to.imports, index: x}).seek
+		f.seek = (&importSeeker{listWatch: lw, clients: to.imports, index: x, pace: pace{turns: inTurn}}).seek
 		return f
 	case importedSlices:
 		lw.client, lw.group, lw.pageSize = to.discovery, discoveryv1.GroupName, slicePageSize

@@ -76,9 +76,12 @@ func (s *importSeeker) seek(ctx context.Context) bool {
 	case ctx.Err() != nil:
 		return false
 	case err != nil:
+		s.pace.failed(err)
 		s.listWatch.failed("look for", err)
 		return false
-	case version == "":
+	}
+	s.pace.served()
+	if version == "" {
 		s.absent()
 		pause(ctx, absentPause)
 		return false

@@ -258,7 +258,7 @@ func TestSeek(t *testing.T) {
 		x := index.New(index.Options{})
 		done := make(chan struct{})
 		lw := &listWatch{kind: serviceImports, report: newReport(serviceImports, &countdown{left: 1, done: done}), pace: new(pace)}
-		s := &importSeeker{listWatch: lw, clients: clients, index: x}
+		s := &importSeeker{listWatch: lw, clients: clients, index: x, pace: pace{turns: new(turns)}}
 		for range 10 {
 			if s.seek(t.Context()) {
 				t.Fatal("found an API that is not there")

@@ -83,10 +83,15 @@ func (l *listWatch) ListWithContext(ctx context.Context, _ metav1.ListOptions) (
 		list, err := l.list(ctx)
 		if err == nil {
 			l.wellAgain()
+			l.pace.served()
 			l.pace.proceed() // to the watch
 			return list, nil
 		}
-		if ctx.Err() != nil || l.gone(err) {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		l.pace.failed(err)
+		if l.gone(err) {
 			return nil, err
 		}
 		l.failed("list", err)
@@ -137,12 +142,16 @@ func (l *listWatch) WatchWithContext(ctx context.Context, options metav1.ListOpt
 		w, err := l.watch(ctx, options)
 		if err == nil {
 			l.wellAgain()
+			l.pace.served()
 			return w, nil
 		}
-		if ctx.Err() != nil || l.gone(err) {
+		if ctx.Err() != nil {
 			return nil, err
 		}
+		l.pace.failed(err)
 		switch {
+		case l.gone(err):
+			return nil, err
 		case noStreaming(err, options):
 			l.pace.proceed() // to the list
 			return nil, err
@@ -214,12 +223,8 @@ func (l *listWatch) gone(err error) bool {
 	return true
 }
 
-// failed makes the trouble known and, where the API server says so, the next
-// attempt later.
+// failed makes the trouble known.
 func (l *listWatch) failed(verb string, err error) {
-	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
-		l.pace.after(time.Duration(seconds) * time.Second)
-	}
 	var status apierrors.APIStatus
 	// Unless told otherwise it was never sent, as for want of a token.
 	class, text := "request", fmt.Sprintf("cannot %s resource %q: %v", verb, l.kind.resource(), err)

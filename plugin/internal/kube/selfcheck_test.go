@@ -207,8 +207,8 @@ func TestCheckIsSpread(t *testing.T) {
 		check.returned()
 		time.Sleep(returnLatest)
 		synctest.Wait()
-		if n := lists() - before; n != 2 {
-			t.Errorf("%d lists after the API server came back; want one for each kind", n)
+		if n := lists() - before; n < 2 || n > 3 {
+			t.Errorf("%d lists after the API server came back; want one for each kind, and that whose turn it may have been", n)
 		}
 	})
 }

@@ -66,6 +66,7 @@ func (s *cidrSeeker) run(ctx context.Context, store *Store) {
 		case store.Synced(): // nothing depends on them any more
 			return
 		}
+		s.pace.failed(err)
 	}
 }
 
