@@ -43,7 +43,7 @@ else
 RUN := demo
 endif
 
-.PHONY: help run build test unit e2e nodelocal differential differential-readme controlplane bench plots chart dashboard image print lint fuzz long clean
+.PHONY: help run build test unit e2e nodelocal floods differential differential-readme controlplane bench plots chart dashboard image print lint fuzz long clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z0-9]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -119,6 +119,10 @@ nodelocal: build ## Measure a pod's lookups by kube-proxy's way and by the node'
 	@build/need.sh ip:iproute2 nft:nftables iptables-nft:iptables conntrack:conntrack
 	cd e2e && $(GO) test -count 1 -timeout 30m -run '^$$' -bench Table -benchtime 1x -v ./nodelocal
 
+floods: build controlplane ## Flood udpbatch and CoreDNS as released, with and without shed, for T (1m), and print what each made of it
+	@build/need.sh ip:iproute2
+	cd e2e && $(GO) test -count 1 -timeout 60m -v ./floods -for $(T)
+
 lint: ## Check formatting, vet, staticcheck, go.mod, licences, and known vulnerabilities where their database can be reached
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted" >&2; exit 1; }
 	@for module in $(MODULES); do $(GO) -C $$module mod tidy -diff || exit 1; done
@@ -142,8 +146,7 @@ long: build ## Run what takes longer than `make test`: unit tests ten times, lon
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./wirefuzz -for 30m
 	$(GO) -C build/image test -count 1 -timeout 60m -v -run TestTwoBuilds . -clean
 	cd e2e && $(GO) test -count 1 -timeout 150m -v ./faults -long -soak 1h
-	@build/need.sh ip:iproute2
-	cd e2e && $(GO) test -count 1 -timeout 60m -v ./floods -for 1m
+	@$(MAKE) --no-print-directory floods
 	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 60m -p 1 ./...
 	cd e2e && KUBEZONE_CONTROLPLANE=$$(controlplane/build.sh oldest) && export KUBEZONE_CONTROLPLANE && \
 		$(GO) test -count 1 -timeout 60m -run '^(TestService|TestEnvironment|TestHeadless|TestPod|TestStatefulSet|TestSlice)' .
