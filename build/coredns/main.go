@@ -35,6 +35,7 @@ func main() {
 	}
 	refuseLeftOut()
 	limitMemory()
+	collectLess()
 	if isNodeCache(os.Args[1:]) {
 		args, err := nodeCache(os.Args[1:])
 		if err != nil {
