@@ -50,7 +50,7 @@ func outage(lasts, within span, begin func(*proxy), symptoms ...func(*rig)) func
 // kinds are those that the servers follow.
 var kinds = []string{"services", "endpointslices", "namespaces"}
 
-// stale waits until every kind is known to be, and its age grows.
+// stale waits until every kind is known to be, its age grows, and answers are marked.
 func stale(g *rig) {
 	g.Helper()
 	for _, kind := range kinds {
@@ -65,6 +65,9 @@ func stale(g *rig) {
 		return nil
 	})
 	g.ours().logs(g, "Now stale: ")
+	if a := ask(g.T, g.ours().server, g.question("kept")); !a.stale {
+		g.Errorf("%s is not marked as stale", a)
+	}
 }
 
 // logs is a symptom: a line of our log.

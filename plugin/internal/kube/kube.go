@@ -258,14 +258,14 @@ func (s *Store) Complete() bool {
 	return true
 }
 
-// Stale tells whether what is held may be out of date: it is from a snapshot, the
-// API server does not answer, or what it says is held back.
+// Stale tells whether what is held may be out of date: it is from a snapshot, or
+// a kind is Stale.
 func (s *Store) Stale() bool {
 	if !s.Synced() || (s.reach != nil && s.reach.gone.Load()) {
 		return true
 	}
 	for _, r := range s.reports {
-		if r.braked.Load() {
+		if r.braked.Load() || r.astray.Load() {
 			return true
 		}
 	}

@@ -29,6 +29,7 @@ type report struct {
 	kind   kind
 	unheld *countdown
 	braked atomic.Bool // a list is held back; queries read it
+	astray atomic.Bool // all was held once, and is not followed now; queries read it
 
 	mu        sync.Mutex // guards the rest
 	settled   bool       // unheld was told
@@ -66,7 +67,7 @@ func (r *report) event() {
 // listed notes that the kind is complete in the Index.
 func (r *report) listed() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.noted()
 	r.lastEvent = time.Now()
 	r.lists++
 	r.missing = false
@@ -78,7 +79,7 @@ func (r *report) listed() {
 // known.
 func (r *report) absent() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.noted()
 	r.lastEvent = time.Now()
 	r.lists = max(r.lists, 1)
 	r.missing = true
@@ -91,6 +92,12 @@ func (r *report) answered() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.settle()
+}
+
+// noted works out astray, and unlocks. The caller holds mu.
+func (r *report) noted() {
+	r.astray.Store(r.lists > 0 && (r.repairs || (r.trouble != "" && !r.missing)))
+	r.mu.Unlock()
 }
 
 // settle tells the countdown, once. The caller holds mu.
@@ -113,7 +120,7 @@ func (r *report) drifted(n int) {
 // reports whether that is news.
 func (r *report) repair() (news bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.noted()
 	news = !r.repairs
 	r.repairs = true
 	return news
@@ -122,7 +129,7 @@ func (r *report) repair() (news bool) {
 // repaired notes that a list came.
 func (r *report) repaired() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.noted()
 	r.repairs = false
 }
 
@@ -131,14 +138,14 @@ func (r *report) repaired() {
 func (r *report) following() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.lists > 0 && r.trouble == "" && !r.missing && !r.repairs && !r.braked.Load()
+	return r.lists > 0 && !r.missing && !r.astray.Load() && !r.braked.Load()
 }
 
 // failed notes a trouble, and reports whether its class is another than that of
 // the one before, if that has not ended: whether it is worth a line in the log.
 func (r *report) failed(class, text string) (news bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.noted()
 	r.trouble = text
 	news = class != r.logged
 	r.logged = class
@@ -149,7 +156,7 @@ func (r *report) failed(class, text string) (news bool) {
 // not for this kind to log.
 func (r *report) troubled(text string) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.noted()
 	r.trouble = text
 }
 
@@ -157,7 +164,7 @@ func (r *report) troubled(text string) {
 // was logged.
 func (r *report) ended() (news bool) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	defer r.noted()
 	news = r.logged != ""
 	r.trouble, r.logged = "", ""
 	return news

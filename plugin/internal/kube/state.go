@@ -37,7 +37,7 @@ func (s *Store) state(r *report) (State, time.Time) {
 		return Starting, time.Time{}
 	case r.lists == 0:
 		return Restored, s.restored
-	case away || r.repairs || r.braked.Load() || (r.trouble != "" && !r.missing):
+	case away || r.astray.Load() || r.braked.Load():
 		return Stale, r.lastEvent
 	}
 	return Synced, time.Now()

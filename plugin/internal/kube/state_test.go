@@ -59,6 +59,8 @@ func TestStates(t *testing.T) {
 	api.refuseAll("services", status(http.StatusForbidden, "Forbidden", "no"))
 	api.cutWatches()
 	eventually(t, "a kind that is refused", func() bool {
-		return statusOf(s, index.Services).State == Stale && statusOf(s, index.Namespaces).State == Synced
+		return statusOf(s, index.Services).State == Stale && statusOf(s, index.Namespaces).State == Synced && s.Stale()
 	})
+	api.refuseAll("services", nil)
+	eventually(t, "synced once more", func() bool { return is(s, Synced)() && !s.Stale() })
 }
