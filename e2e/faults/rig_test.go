@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -210,27 +211,31 @@ func (g *rig) headless(name string, addresses ...string) *set {
 func (g *rig) converge(within time.Duration) {
 	g.Helper()
 	const patience = 12 * time.Second // for the stock server
-	began := time.Now()
+	var sides sync.WaitGroup
 	for _, s := range g.sides {
-		err := harness.Poll(max(within, patience)-time.Since(began), func() error {
-			for _, question := range g.truth.questions() {
-				if a := ask(g.T, s.server, question); a.text != g.truth.now(question) {
-					return fmt.Errorf("%s; want %s", a, g.truth.now(question))
-				}
-			}
-			return nil
-		})
-		s.sum.converged = time.Since(began)
-		if s.name != "kubezone" {
-			if err != nil {
+		sides.Go(func() {
+			began := time.Now()
+			err := harness.Poll(max(within, patience), func() error { return g.isNewest(s) })
+			s.sum.converged = time.Since(began)
+			switch {
+			case s.name == "kubezone" && (err != nil || s.sum.converged > within):
+				g.Errorf("not converged after %.1fs: %v; want %.0fs", s.sum.converged.Seconds(), err, within.Seconds())
+			case err != nil:
 				s.sum.converged = never
 			}
-			continue
-		}
-		if err != nil || s.sum.converged > within {
-			g.Errorf("not converged after %.1fs: %v; want %.0fs", s.sum.converged.Seconds(), err, within.Seconds())
+		})
+	}
+	sides.Wait()
+}
+
+// isNewest tells whether a side answers every question as the newest state has it.
+func (g *rig) isNewest(s *side) error {
+	for _, question := range g.truth.questions() {
+		if a := ask(g.T, s.server, question); a.text != g.truth.now(question) {
+			return fmt.Errorf("%s; want %s", a, g.truth.now(question))
 		}
 	}
+	return nil
 }
 
 const never = time.Duration(-1)

@@ -40,7 +40,7 @@ func main() {
 }
 
 func run() error {
-	name := flag.String("population", "a", "the cluster to serve: a, b, c, churn or wide")
+	name := flag.String("population", "a", "the cluster to serve: a, b, c, churn, wide or widest")
 	pods := flag.Bool("pods", false, "serve its pods too")
 	apiAddress := flag.String("api", "127.0.0.1:0", "where to serve the API")
 	controlAddress := flag.String("control", "127.0.0.1:0", "where to be controlled")

@@ -49,9 +49,8 @@ const (
 // Huge is the service of 20,000 endpoints in slices of 20 that the population "churn" has.
 const Huge = "headless-20000"
 
-// Wide is the service of 1,000 slices of 1,000 endpoints, the most that Kubernetes puts in one, that the population "wide"
-// has.
-const Wide = "headless-1000000"
+// Wide is the service of 1,000 slices that the populations "wide" and "widest" have.
+const Wide = "headless-wide"
 
 // New makes a population by its name:
 //
@@ -59,7 +58,8 @@ const Wide = "headless-1000000"
 //	b      20,000 services, 240,000 endpoints
 //	c      5,000 services, 150,000 endpoints, on 5,000 nodes
 //	churn  one service of 20,000 endpoints in 1,000 slices, and 200 small ones
-//	wide   one service of 1,000,000 endpoints in 1,000 slices, and 200 small ones
+//	wide   one service of 100,000 endpoints in 1,000 slices, and 200 small ones
+//	widest the same with 1,000,000 endpoints, as many as Kubernetes puts in 1,000 slices
 func New(name string) (*Population, error) {
 	p := new(Population)
 	switch name {
@@ -77,11 +77,11 @@ func New(name string) (*Population, error) {
 		p.add(Service{Namespace: special, Name: Huge, Count: 20_000}, small)
 		p.addOrdinary(200, 20_000+200*small)
 	case "wide":
-		const most = 1000 // endpoints
-		p.add(Service{Namespace: special, Name: Wide, Count: 1000 * most}, most)
-		p.addOrdinary(200, 1000*most+200*20)
+		p.addWide(100)
+	case "widest":
+		p.addWide(1000)
 	default:
-		return nil, fmt.Errorf("population %q: want a, b, c, churn or wide", name)
+		return nil, fmt.Errorf("population %q: want a, b, c, churn, wide or widest", name)
 	}
 	return p, nil
 }
@@ -89,6 +89,12 @@ func New(name string) (*Population, error) {
 func (p *Population) addSpecial() {
 	p.add(Service{Namespace: special, Name: Headless20, Count: 20}, perSlice)
 	p.add(Service{Namespace: special, Name: Headless5000, Hostnames: true, Count: 5000}, perSlice)
+}
+
+func (p *Population) addWide(perSlice int) {
+	const slices, small = 1000, 20
+	p.add(Service{Namespace: special, Name: Wide, Count: slices * perSlice}, perSlice)
+	p.addOrdinary(200, slices*perSlice+200*small)
 }
 
 // addOrdinary fills up to so many services and endpoints, which the new services share evenly.
