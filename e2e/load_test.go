@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
-
 	"github.com/kubezone/kubezone/e2e/harness"
 )
 
@@ -23,13 +21,8 @@ type load struct {
 	wrong []string
 }
 
-// An asked is what answers questions: a server, or several behind one address.
-type asked interface {
-	Try(testing.TB, harness.Question) (*dns.Msg, error)
-}
-
 // startLoad asks every question in a loop of its own, over UDP and TCP in turn, until stop.
-func startLoad(t *testing.T, s asked, right map[string]string) *load {
+func startLoad(t *testing.T, s *harness.Server, right map[string]string) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	l := &load{cancel: cancel}
@@ -58,18 +51,20 @@ func startLoad(t *testing.T, s asked, right map[string]string) *load {
 			}
 		})
 	}
-	t.Cleanup(func() {
-		cancel()
-		l.running.Wait()
-	})
+	t.Cleanup(l.abandon)
 	return l
+}
+
+// abandon ends the load, whatever came of it.
+func (l *load) abandon() {
+	l.cancel()
+	l.running.Wait()
 }
 
 // stop ends the load and fails the test if a single answer was lost or wrong.
 func (l *load) stop(t *testing.T) {
 	t.Helper()
-	l.cancel()
-	l.running.Wait()
+	l.abandon()
 	const enough = 100
 	if asked := l.asked.Load(); asked < enough {
 		t.Errorf("only %d questions were asked; want %d", asked, enough)

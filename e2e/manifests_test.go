@@ -177,12 +177,21 @@ func TestManifestsAreAccepted(t *testing.T) {
 	for _, component := range components {
 		apply(t, c, withComponents(t, "overlays/recommended", filepath.Base(component)))
 	}
-	config, err := c.Client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
+	for name, corefile := range map[string]string{"coredns": "kubezone/Corefile", "node-local-dns": "node-local/Corefile"} {
+		config, err := c.Client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := config.Data["Corefile"], shipped(t, corefile); got != want {
+			t.Errorf("the Corefile in the ConfigMap %s is\n%s\nwant\n%s", name, got, want)
+		}
+	}
+	set, err := c.Client.AppsV1().DaemonSets("kube-system").Get(t.Context(), "node-local-dns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := config.Data["Corefile"], shipped(t, "kubezone/Corefile"); got != want {
-		t.Errorf("the Corefile of the recommended overlay is\n%s\nwant\n%s", got, want)
+	if pod := set.Spec.Template.Spec; pod.ServiceAccountName != "node-local-dns" || pod.Volumes[0].ConfigMap.Name != "node-local-dns" {
+		t.Errorf("the node's pod has the account %s and the volumes %v; want those of the overlay", pod.ServiceAccountName, pod.Volumes)
 	}
 }
 
@@ -300,13 +309,21 @@ func kubeconfigWith(t *testing.T, c *harness.Cluster, account string, rules []rb
 // startPod starts one of the pods of the server's Deployment on a node, as the API server has it, from our own image.
 func startPod(t *testing.T, c *harness.Cluster) *node {
 	t.Helper()
+	n := newNode(t, c)
+	n.startPod(t, c, deployment(t, c).Spec.Template.Spec)
+	n.server.AwaitReady(t)
+	return n
+}
+
+// startPod starts a pod of the server's Deployment on the node.
+func (n *node) startPod(t *testing.T, c *harness.Cluster, spec corev1.PodSpec) {
+	t.Helper()
 	config, err := c.Client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "coredns", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newNode(t, c)
 	n.pod = &harness.Pod{
-		Spec:    deployment(t, c).Spec.Template.Spec,
+		Spec:    spec,
 		Image:   unpacked(t, "kubezone"),
 		Netns:   n.Netns,
 		Address: dnsAddress + ":53",
@@ -314,8 +331,6 @@ func startPod(t *testing.T, c *harness.Cluster) *node {
 		Account: secrets(t, c),
 	}
 	n.server = n.pod.Start(t, "KUBERNETES_SERVICE_HOST="+apiAddress, "KUBERNETES_SERVICE_PORT=443")
-	n.server.AwaitReady(t)
-	return n
 }
 
 // podVolumes are the folders that a kubelet makes for the volumes of our pods.

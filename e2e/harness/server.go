@@ -85,6 +85,9 @@ func StartServerIn(t testing.TB, ns *Netns, address, corefile, secrets string, e
 	return s
 }
 
+// At is a server that others run, as clients in the namespace see it at an address.
+func (ns *Netns) At(address string) *Server { return ns.server(nil, address) }
+
 // server is one in the namespace, at the ports of a real deployment.
 func (ns *Netns) server(process *Process, address string) *Server {
 	return &Server{
