@@ -3,6 +3,7 @@ package differential
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -43,11 +44,16 @@ type reply struct {
 	size int
 }
 
-// insist asks again, and waits so long that no machine is too busy to answer.
+// insist asks again, and waits so long that no machine is too busy to answer. By then a server has closed a TCP
+// connection on which it has nothing to say.
 func (c *client) insist(q question) (reply, error) {
 	c.patience = patientAfter
 	defer func() { c.patience = silentAfter }()
-	return c.exchange(q)
+	r, err := c.exchange(q)
+	if errors.Is(err, io.EOF) {
+		err = errSilent
+	}
+	return r, err
 }
 
 // exchange sends a query and returns the reply.
