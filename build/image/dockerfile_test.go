@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// The Dockerfile makes the same images: users, entry point, files beside the binary, capability.
+// The Dockerfile makes the same images: the binary of the Makefile, users, entry point, ports, files beside the binary,
+// capability.
 func TestDockerfile(t *testing.T) {
 	text, err := os.ReadFile("Dockerfile")
 	if err != nil {
@@ -29,6 +30,17 @@ func TestDockerfile(t *testing.T) {
 	}
 	if got := strings.Count(string(text), `ENTRYPOINT ["/coredns"]`); got != len(flavours) {
 		t.Errorf("%d entry points /coredns; want %d", got, len(flavours))
+	}
+	var exposed []string
+	for port := range ports {
+		exposed = append(exposed, strings.TrimSuffix(port, "/tcp")) // which is what no protocol means
+	}
+	slices.Sort(exposed)
+	if line := "\nEXPOSE " + strings.Join(exposed, " ") + "\n"; strings.Count(string(text), line) != len(flavours) {
+		t.Errorf("%d times%q; want %d", strings.Count(string(text), line), line, len(flavours))
+	}
+	if !strings.Contains(string(text), "\nRUN make build BIN=/coredns COMMIT=$REVISION\n") {
+		t.Error("the binary is not the Makefile's, whose flags are in no other place")
 	}
 	if !strings.Contains(string(text), "setcap cap_net_bind_service=+ep ") {
 		t.Error("no capability")

@@ -14,6 +14,9 @@ import (
 // nonroot is the user of the ordinary image. It is the number that distroless images, stock CoreDNS's among them, use.
 const nonroot = "65532"
 
+// ports are those of DNS; Corefiles choose the others.
+var ports = map[string]struct{}{"53/udp": {}, "53/tcp": {}}
+
 // A flavour is an image: the same binary for another place.
 type flavour struct {
 	name        string
@@ -84,7 +87,7 @@ func (f flavour) image(r release, arch string) (v1.Image, error) {
 			User:         f.user,
 			WorkingDir:   "/",
 			Entrypoint:   []string{"/coredns"}, // where stock has it, so that manifests for stock fit
-			ExposedPorts: map[string]struct{}{"53/udp": {}, "53/tcp": {}},
+			ExposedPorts: ports,
 			Labels:       f.labels(r),
 		},
 	}
