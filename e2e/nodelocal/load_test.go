@@ -28,11 +28,8 @@ type loss struct {
 	what  string
 }
 
-// startLoad begins to ask at all addresses, over UDP and TCP.
-func startLoad(r *rig) *load { return startLoadOver(r, networks...) }
-
-// startLoadOver begins to ask at all addresses. Each of its clients asks again once it has its answer.
-func startLoadOver(r *rig, networks ...string) *load {
+// startLoad begins to ask at all addresses, over UDP and TCP. Each of its clients asks again once it has its answer.
+func startLoad(r *rig) *load {
 	l := &load{stop: make(chan struct{})}
 	for _, to := range asked {
 		for _, network := range networks {

@@ -17,6 +17,7 @@ const cacheDNS = `.:53 {
 	nodelocal 169.254.20.10 10.96.0.10 fd00:169::10 fd00:10:96::a {
 		fallback 10.244.1.2 10.244.2.2 fd00:244:1::2 fd00:244:2::2
 	}
+	udpbatch
 	errors
 	cache {
 		success 1000 1 1

@@ -48,12 +48,13 @@ const clusterDNS = `.:53 {
 }
 `
 
-// nodeDNS is clusterDNS on the node.
+// nodeDNS is clusterDNS on the node, with options of nodelocal.
 const nodeDNS = `.:53 {
 	nodelocal 169.254.20.10 10.96.0.10 fd00:169::10 fd00:10:96::a {
 		fallback 10.244.1.2 10.244.2.2 fd00:244:1::2 fd00:244:2::2
 		%s
 	}
+	udpbatch
 	errors
 	health
 	ready
@@ -158,15 +159,15 @@ func (r *rig) rules(t testing.TB) string {
 // start starts a server on the node with options of nodelocal, and waits until queries come to it.
 func (r *rig) start(t testing.TB, options string) *harness.Process {
 	t.Helper()
-	p := r.begin(t, options)
+	p := startDNS(t, r.node, fmt.Sprintf(nodeDNS, options, manifests(t)))
 	r.awaitSwitch(t, p)
 	return p
 }
 
-// begin starts a server on the node.
-func (r *rig) begin(t testing.TB, options string) *harness.Process {
+// startPlain starts a server on the node without udpbatch, and does not wait.
+func (r *rig) startPlain(t testing.TB) *harness.Process {
 	t.Helper()
-	return startDNS(t, r.node, fmt.Sprintf(nodeDNS, options, manifests(t)))
+	return startDNS(t, r.node, strings.Replace(fmt.Sprintf(nodeDNS, "", manifests(t)), "\tudpbatch\n", "", 1))
 }
 
 // awaitSwitch waits until a server says that queries for all addresses come to it.

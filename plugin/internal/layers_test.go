@@ -21,11 +21,12 @@ var layers = map[string][]string{
 	"internal/kube":     {"internal/index"},
 	"internal/schema":   {"internal/index"},
 	"internal/respond":  {"internal/schema", "internal/wire"},
+	"internal/selfmark": nil,
 	"internal/wire":     nil,
 	"k8s_external":      {"internal/corefile", "internal/respond", "internal/schema", "kubezone"},
 	"clusterdns":        {"internal/corefile", "internal/kube"},
-	"nodelocal":         {"internal/corefile"},
-	"udpbatch":          {"internal/wire"},
+	"nodelocal":         {"internal/corefile", "internal/selfmark"},
+	"udpbatch":          {"internal/selfmark", "internal/wire"},
 	"kubezone":          {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
 }
 

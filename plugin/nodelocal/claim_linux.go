@@ -27,7 +27,8 @@ type claim struct {
 	caddy    *caddy.Instance // nil where there is none around the directive
 
 	keeper     *keeper
-	restarting bool // a reload has begun
+	left       *keeper // that has ended with the process, if nobody else claims it
+	restarting bool    // a reload has begun
 }
 
 // keepers are those of this process: one, but for a moment in a reload that
@@ -175,7 +176,19 @@ func (cl *claim) onShutdown() error {
 // onFinalShutdown is called before the servers stop, and before the pause of
 // health's lameduck.
 func (cl *claim) onFinalShutdown() error {
-	cl.release((*keeper).leave)
+	cl.release(func(k *keeper) {
+		k.leave()
+		cl.left = k
+	})
+	return nil
+}
+
+// onLastShutdown is called when every other plugin has ended, and the servers
+// have not stopped yet.
+func (cl *claim) onLastShutdown() error {
+	if cl.left != nil {
+		cl.left.leaveAgain()
+	}
 	return nil
 }
 

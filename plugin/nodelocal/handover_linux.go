@@ -18,21 +18,38 @@ const discardPort = 9
 // that share an address.
 const mostListeners = 32
 
-// handOver leads new packets to the process that has the same addresses. The
+// handOver leads new packets for addresses to the process that has them too. The
 // kernel spreads them over all sockets that share one (SO_REUSEPORT), and what a
 // closed socket holds is lost; so the sockets are taken out of the choice while
 // they are still read.
-func (k *keeper) handOver() {
-	udp, tcp := ownSockets(k.plan)
-	for _, s := range udp {
+func (k *keeper) handOver(addresses []netip.Addr) {
+	own := ownSockets(addresses, k.plan.port)
+	for _, s := range own.udp {
 		if err := s.leave(); err != nil {
 			log.Warningf("Queries over UDP may be lost: %v", err)
 		}
 	}
-	for _, s := range tcp {
-		if !k.steer(s) {
-			log.Warningf("Connections to %s that begin now may be lost: no place found that leads to the other instance", s.address)
+	for _, s := range own.listening {
+		k.handOverConnections(s)
+	}
+}
+
+// handOverAgain does so where packets still come here, and tells whether they do.
+func (k *keeper) handOverAgain(addresses []netip.Addr) (some bool) {
+	more := without(addresses, k.succeeded)
+	k.handOver(more)
+	for _, s := range ownSockets(without(addresses, more), k.plan.port).listening {
+		if !k.leadsElsewhere(s.address) {
+			k.handOverConnections(s)
+			some = true
 		}
+	}
+	return some || len(more) > 0
+}
+
+func (k *keeper) handOverConnections(s ownSocket) {
+	if !k.steer(s) {
+		log.Warningf("Connections to %s that begin now may be lost: no place found that leads to the other instance", s.address)
 	}
 }
 
@@ -42,10 +59,19 @@ type ownSocket struct {
 	address netip.AddrPort
 }
 
-// ownSockets returns the sockets that listen on the plan's addresses. CoreDNS
+// sockets are those of this process at some addresses.
+type sockets struct {
+	udp, listening []ownSocket
+	connections    int
+}
+
+// connected tells whether a client has a connection to this process.
+func (k *keeper) connected() bool { return ownSockets(k.plan.listen, k.plan.port).connections > 0 }
+
+// ownSockets returns the sockets that are bound to addresses. CoreDNS
 // keeps them to itself, so they are looked for among the open files; they are
 // open until the servers stop, which is later.
-func ownSockets(p plan) (udp, tcp []ownSocket) {
+func ownSockets(addresses []netip.Addr, port uint16) (own sockets) {
 	files, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		log.Warningf("Sockets cannot be handed over: %v", err)
@@ -60,19 +86,21 @@ func ownSockets(p plan) (udp, tcp []ownSocket) {
 			continue
 		}
 		address, ok := bound(name)
-		if !ok || address.Port() != p.port || !slices.Contains(p.listen, address.Addr()) {
+		if !ok || address.Port() != port || !slices.Contains(addresses, address.Addr()) {
 			continue
 		}
 		switch kind, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); kind {
 		case unix.SOCK_DGRAM:
-			udp = append(udp, ownSocket{fd, address})
+			own.udp = append(own.udp, ownSocket{fd, address})
 		case unix.SOCK_STREAM:
 			if listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 1 {
-				tcp = append(tcp, ownSocket{fd, address})
+				own.listening = append(own.listening, ownSocket{fd, address})
+			} else {
+				own.connections++
 			}
 		}
 	}
-	return udp, tcp
+	return own
 }
 
 // bound returns the address that a socket is bound to.

@@ -19,6 +19,9 @@ const (
 	// drain is how long queries that were sent here before they were led
 	// elsewhere may take to be read from the sockets.
 	drain = 250 * time.Millisecond
+	// firstQuery is how long a client that is connected may take to ask. Some
+	// never do, as they keep the connection for later.
+	firstQuery = time.Second
 	// grace is how long a query that is at work is waited for, as CoreDNS does.
 	grace = 5 * time.Second
 )
@@ -37,6 +40,8 @@ type keeper struct {
 	running sync.WaitGroup
 
 	claims []*claim // guarded by keepers.mu
+
+	succeeded []netip.Addr // that another instance had when this one left
 
 	// What follows belongs to run alone.
 	table     *table
@@ -70,7 +75,12 @@ func (k *keeper) fits(cl *claim) bool {
 		slices.Equal(k.plan.extra, cl.plan.extra) && slices.Equal(k.plan.listen, cl.plan.listen)
 }
 
+// start is called before the server opens its sockets. The table is there from
+// the first packet that the server sends to itself.
 func (k *keeper) start() {
+	if k.plan.redirect != redirectNone {
+		k.ensureTable()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	k.cancel = cancel
 	changes := make(chan struct{}, 1)
@@ -101,31 +111,49 @@ func (k *keeper) stop() {
 // that late replies leave as they should.
 func (k *keeper) leave() {
 	k.halt()
-	if k.hasSuccessor() {
-		log.Info("Another instance serves the addresses: leading new queries there")
-		k.handOver()
+	k.succeeded = k.succession()
+	if len(k.succeeded) > 0 {
+		log.Infof("Another instance serves %v: leading new queries there", k.succeeded)
+		k.handOver(k.succeeded)
 	}
 	if k.table != nil {
 		if err := k.table.switchOff(); err != nil {
 			log.Warningf("Cannot switch queries to the ordinary path, where they go within %s: %v", switchTimeout, err)
 		}
 	}
-	deadline := time.Now().Add(grace)
-	time.Sleep(drain)
-	for inFlight.Load() > 0 && time.Now().Before(deadline) {
-		time.Sleep(drain / 10)
-	}
+	k.awaitQueries()
 	k.withdraw()
 }
 
-// hasSuccessor tells whether another instance has every address.
-func (k *keeper) hasSuccessor() bool {
+// leaveAgain does so with what came here meanwhile: udpbatch has given its sockets
+// up, and led connections to CoreDNS's, and the successor may have more addresses.
+func (k *keeper) leaveAgain() {
+	if k.handOverAgain(k.succession()) {
+		k.awaitQueries()
+	}
+}
+
+// awaitQueries waits until the queries that have been led here are answered, and
+// a while for clients that have connected and not asked yet.
+func (k *keeper) awaitQueries() {
+	began := time.Now()
+	time.Sleep(drain)
+	for inFlight.Load() > 0 && time.Since(began) < grace || k.connected() && time.Since(began) < firstQuery {
+		time.Sleep(drain / 10)
+	}
+}
+
+// succession are the addresses that another instance has.
+func (k *keeper) succession() (there []netip.Addr) {
+	if k.plan.redirect == redirectNone {
+		return nil
+	}
 	for _, a := range k.plan.listen {
-		if there, err := othersActive(k.name, a); err != nil || !there {
-			return false
+		if is, err := othersActive(k.name, a); err == nil && is {
+			there = append(there, a)
 		}
 	}
-	return k.plan.redirect != redirectNone
+	return there
 }
 
 // withdraw takes the rules out of other people's chains.

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
+
+	"github.com/kubezone/kubezone/plugin/internal/selfmark"
 )
 
 const (
@@ -25,10 +25,6 @@ const (
 	// and not to another one with the same address: the kernel chooses anew for
 	// each, so that one of two is missed once in 256 times.
 	selfTries = 8
-	// selfMark is on the packets of self-queries: those of other programs may
-	// come from the same address. Its bits are none of kube-proxy's, Cilium's,
-	// Calico's or the AWS CNI's.
-	selfMark = 0x6b
 )
 
 // An outcome is what came of asking ourselves.
@@ -81,10 +77,10 @@ func (q selfQuery) askOver(ctx context.Context, network string) outcome {
 	return result
 }
 
-// exchange asks once and returns who answered. The rules let a query with selfMark
-// pass whatever else they do.
+// exchange asks once and returns who answered. Its packets are marked, as those of
+// other programs may come from the same address.
 func (q selfQuery) exchange(ctx context.Context, network string) (who string, err error) {
-	client := dns.Client{Net: network, Timeout: exchangeTimeout, Dialer: &net.Dialer{LocalAddr: localAddr(network, q.server.Addr()), Control: mark, Timeout: exchangeTimeout}}
+	client := dns.Client{Net: network, Timeout: exchangeTimeout, Dialer: &net.Dialer{LocalAddr: localAddr(network, q.server.Addr()), Control: selfmark.Set, Timeout: exchangeTimeout}}
 	client.Dialer.SetMultipathTCP(false)
 	m := new(dns.Msg).SetQuestion(q.name, dns.TypeTXT)
 	reply, _, err := client.ExchangeContext(ctx, m, q.server.String())
@@ -97,17 +93,6 @@ func (q selfQuery) exchange(ctx context.Context, network string) (who string, er
 		}
 	}
 	return "", fmt.Errorf("%s answers %s with %s; want who it is", q.server, q.name, dns.RcodeToString[reply.Rcode])
-}
-
-// mark marks the packets of a socket.
-func mark(_, _ string, c syscall.RawConn) error {
-	var err error
-	if errControl := c.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, selfMark)
-	}); errControl != nil {
-		return errControl
-	}
-	return os.NewSyscallError("setsockopt SO_MARK", err)
 }
 
 func localAddr(network string, a netip.Addr) net.Addr {

@@ -30,7 +30,12 @@ func hook(c *caddy.Controller, cfg config, at corefile.Place) error {
 	if cl == nil {
 		cl = newClaim(c, cfg, at, port)
 		c.Set(storageKey{}, cl)
-		c.OnStartup(cl.start)
+		c.OnStartup(func() error {
+			// Every directive has been set up by now, so this comes after what the
+			// others do at the end.
+			c.OnFinalShutdown(cl.onLastShutdown)
+			return cl.start()
+		})
 		c.OnRestart(cl.onRestart)
 		c.OnRestartFailed(cl.onRestartFailed)
 		c.OnShutdown(cl.onShutdown)

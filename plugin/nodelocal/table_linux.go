@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/kubezone/kubezone/plugin/internal/selfmark"
 )
 
 // tablePrefix begins the name of each instance's table. Two of them at a time, as
@@ -132,8 +134,9 @@ func (t *table) install() error {
 				return err
 			}
 		}
-		// Self-queries reach this server and nobody else, whatever is switched.
-		t.rule(output, isMarked(selfMark), isFamily(f), inSet(f, destination, own), notrack)
+		// Self-queries, and udpbatch's probes, reach this server and nobody else,
+		// whatever is switched.
+		t.rule(output, isMarked(selfmark.Mark), isFamily(f), inSet(f, destination, own), notrack)
 		if t.plan.redirect == redirectDNAT {
 			continue
 		}

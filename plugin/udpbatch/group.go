@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/coredns/coredns/plugin/pkg/transport"
+
+	"github.com/kubezone/kubezone/plugin/internal/selfmark"
 )
 
 // grow opens more sockets. If not all can be had, those that can are used.
@@ -155,7 +157,8 @@ func (p *prober) locate(lanes []*lane) ([]int, error) {
 	p.wanted, p.all = len(lanes), all
 	p.mu.Unlock()
 
-	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(reachable(lanes[0].local.(*net.UDPAddr).AddrPort())))
+	to := reachable(lanes[0].local.(*net.UDPAddr).AddrPort())
+	conn, err := (&net.Dialer{Control: selfmark.Try}).Dial("udp", to.String())
 	if err != nil {
 		return nil, fmt.Errorf("probing the own address: %w", err)
 	}

@@ -185,6 +185,9 @@ func always(index int) []bpf.Instruction {
 	return []bpf.Instruction{bpf.RetConstant{Val: uint32(index)}}
 }
 
+// anyone is the program that has the kernel choose one.
+var anyone = []bpf.Instruction{bpf.RetConstant{Val: nowhere}}
+
 // steer gives the group that conn is in a program.
 func steer(conn syscall.Conn, program []bpf.Instruction) error {
 	assembled, err := bpf.Assemble(program)

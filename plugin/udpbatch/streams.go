@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/kubezone/kubezone/plugin/internal/selfmark"
 )
 
 const (
@@ -31,6 +33,7 @@ const (
 	acceptPause     = 5 * time.Millisecond // after an error, doubled with each more
 	longAcceptPause = 200 * time.Millisecond
 
+	streamSearches   = 3  // as a machine may be too busy for probeTimeout
 	mostStreamProbes = 32 // more sockets than servers share an address
 	streamProbeTries = 5
 	streamProbeWait  = time.Millisecond // connections to oneself are accepted at once, unless others have the processor
@@ -44,7 +47,6 @@ type streams struct {
 
 	// These are guarded by listener.group.
 	socket   *net.TCPListener // nil if TCP is CoreDNS's own
-	index    int              // of the socket in its group
 	accepted chan struct{}    // closed when nothing more will be accepted
 
 	mu        sync.Mutex // guards what follows, and what connections say
@@ -79,17 +81,27 @@ func (t *streams) adjust(deadline <-chan struct{}) error {
 }
 
 // aim makes the kernel choose the socket. It is called with listener.group held.
+// If the socket is not found, the kernel chooses any of its group by chance.
+func (t *streams) aim() (err error) {
+	if t.socket == nil {
+		return nil
+	}
+	for range streamSearches {
+		if err = t.search(); err == nil {
+			return nil
+		}
+	}
+	return errors.Join(err, steer(t.socket, anyone))
+}
+
+// search finds out which place the socket has, and makes the kernel choose that.
 //
 // The kernel does not tell which place in its group a socket has. So it is told
 // to choose one place after the other, and a connection is made each time; until
 // ours gets one. Whatever clients connect meanwhile comes to some socket of the
 // group, and is served; but CoreDNS ends its connections in a reload, so this is
 // not done in one where nothing has changed.
-func (t *streams) aim() error {
-	if t.socket == nil {
-		return nil
-	}
-	to := reachable(t.socket.Addr().(*net.TCPAddr).AddrPort())
+func (t *streams) search() error {
 	var probes []net.Conn
 	defer func() {
 		for _, p := range probes {
@@ -100,16 +112,15 @@ func (t *streams) aim() error {
 		if err := steer(t.socket, always(index)); err != nil {
 			return fmt.Errorf("%s: the kernel does not steer connections to single sockets, so some are served the ordinary way: %w", t.listener.address, err)
 		}
-		probe, err := net.DialTimeout("tcp", to.String(), probeTimeout)
+		probe, err := t.dial()
 		if err != nil {
-			return fmt.Errorf("%s: connecting to the own address: %w: some connections are served the ordinary way", t.listener.address, err)
+			return fmt.Errorf("%w: some connections are served the ordinary way", err)
 		}
 		probes = append(probes, probe)
 		for range streamProbeTries {
 			// An index beyond the last leads to some socket too, but a smaller one
 			// has led there before.
 			if i := slices.IndexFunc(probes, t.has); i >= 0 {
-				t.index = i
 				return steer(t.socket, always(i))
 			}
 			time.Sleep(streamProbeWait)
@@ -136,8 +147,7 @@ func (t *streams) leave(deadline <-chan struct{}) {
 	if t.socket == nil {
 		return
 	}
-	// CoreDNS's own socket has one of the first two places.
-	_ = steer(t.socket, always(1-min(t.index, 1)))
+	t.yield()
 	_ = t.socket.SetDeadline(time.Now().Add(settle))
 	select {
 	case <-t.accepted:
@@ -147,6 +157,44 @@ func (t *streams) leave(deadline <-chan struct{}) {
 	<-t.accepted
 	t.socket = nil
 	t.retire(deadline)
+}
+
+// yield makes the kernel choose another socket, if it chooses ours. Another
+// process may have it choose its own; that stays so. Sockets change their places
+// as others are closed, but ours has at most one of the first two.
+func (t *streams) yield() {
+	for place := range 2 {
+		if !t.chosen() {
+			return
+		}
+		_ = steer(t.socket, always(place))
+	}
+}
+
+// chosen tells whether a connection comes to the socket.
+func (t *streams) chosen() bool {
+	probe, err := t.dial()
+	if err != nil {
+		return true // not known
+	}
+	defer probe.Close()
+	for began := time.Now(); !t.has(probe); time.Sleep(streamProbeWait) {
+		if time.Since(began) > probeTimeout {
+			return false
+		}
+	}
+	return true
+}
+
+// dial connects to the own address.
+func (t *streams) dial() (net.Conn, error) {
+	to := reachable(t.socket.Addr().(*net.TCPAddr).AddrPort())
+	dialer := net.Dialer{Timeout: probeTimeout, Control: selfmark.Try}
+	probe, err := dialer.Dial("tcp", to.String())
+	if err != nil {
+		return nil, fmt.Errorf("%s: connecting to the own address: %w", t.listener.address, err)
+	}
+	return probe, nil
 }
 
 // resize sets how many connections there may be. Some too many are closed, the
