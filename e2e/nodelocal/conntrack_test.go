@@ -22,10 +22,10 @@ const lookups = 1000
 // A resolver sends its questions for A and AAAA from one socket. On the ordinary path both make an entry in the connection
 // tracking table when they are handled at the same time, and the two clash: older kernels drop one, which the client waits
 // 5 s for. With the server on the node there is no entry at all.
+//
+// Two entries clash if two processors make them at the same time. With one processor the entries themselves are what
+// there is to see.
 func TestConnectionTracking(t *testing.T) {
-	if runtime.NumCPU() < 2 {
-		t.Skip("skipped: two packets at the same time need two processors")
-	}
 	r := newRig(t)
 	// A node has many rules, and the more there are the longer an entry is not confirmed.
 	r.nft(t, "table inet many {\nchain forward {\ntype filter hook forward priority 0\n"+strings.Repeat("ip saddr 192.0.2.1 counter\n", 3000)+"}\n}\n")
@@ -34,11 +34,15 @@ func TestConnectionTracking(t *testing.T) {
 		before := r.clashes(t)
 		r.resolve(t)
 		n = r.clashes(t) - before
+		if runtime.NumCPU() < 2 {
+			break
+		}
 	}
-	if n == 0 {
-		t.Error("no entries clash on the ordinary path; want some, or this test shows nothing")
+	entries := r.dnsEntries(t)
+	if entries == 0 || n == 0 && runtime.NumCPU() >= 2 {
+		t.Errorf("%d entries on the ordinary path, of which %d clash; want some, or this test shows nothing", entries, n)
 	}
-	t.Logf("ordinary path: %d of %d lookups made entries clash", n, lookups)
+	t.Logf("ordinary path: %d entries, %d of %d lookups made some clash", entries, n, lookups)
 
 	p := r.start(t, "")
 	r.node.Run(t, "conntrack", "-F")
@@ -92,7 +96,7 @@ func (r *rig) resolve(t *testing.T) {
 			for i, conn := range sockets {
 				// To be at the same place at the same time takes a processor each; if there is none for a while, go on.
 				arrived.Add(1)
-				for began := time.Now(); arrived.Load() < int64(2*(i+1)) && time.Since(began) < 50*time.Millisecond; {
+				for began := time.Now(); runtime.NumCPU() > 1 && arrived.Load() < int64(2*(i+1)) && time.Since(began) < 50*time.Millisecond; {
 				}
 				_, _ = unix.Write(descriptors[i], query) // what is lost is missed below
 				if first == 0 && missing < 10 {          // the other one waits meanwhile, so that no socket overflows
