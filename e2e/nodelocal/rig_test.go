@@ -39,7 +39,7 @@ type rig struct {
 // clusterDNS tells who it is, and all of a cluster's names.
 const clusterDNS = `.:53 {
 	errors
-	template IN TXT who.test {
+	template IN TXT who.test who.cluster.local {
 		answer "{{ .Name }} 0 IN TXT %s"
 	}
 	kubezone cluster.local in-addr.arpa ip6.arpa {
@@ -77,8 +77,25 @@ func manifests(t testing.TB) string {
 	return path
 }
 
-// newRig makes the namespaces and starts the cluster's DNS. Nothing of ours is on the node yet.
+// newRig makes the namespaces, starts the cluster's DNS, and leads to it as kube-proxy does. Nothing of ours is on the
+// node yet.
 func newRig(t testing.TB) *rig {
+	t.Helper()
+	r := newNodes(t)
+	r.nft(t, kubeProxy())
+	for _, to := range clusterIP {
+		for _, network := range networks {
+			harness.Eventually(t, 20*time.Second, func() error {
+				_, err := who(r.pod, network, to)
+				return err
+			})
+		}
+	}
+	return r
+}
+
+// newNodes makes the namespaces and starts the cluster's DNS. There are no rules yet.
+func newNodes(t testing.TB) *rig {
 	t.Helper()
 	need(t, "nft", "iptables-nft", "iptables-legacy", "conntrack")
 	r := &rig{node: harness.NewNetns(t), pod: harness.NewNetns(t)}
@@ -94,15 +111,6 @@ func newRig(t testing.TB) *rig {
 	}
 	for _, gateway := range []string{"10.244.1.2", "fd00:244:1::2"} { // the node's way out, which its own queries need before they are led elsewhere
 		r.node.Run(t, "ip", "route", "add", "default", "via", gateway)
-	}
-	r.nft(t, kubeProxy())
-	for _, to := range clusterIP {
-		for _, network := range networks {
-			harness.Eventually(t, 20*time.Second, func() error {
-				_, err := who(r.pod, network, to)
-				return err
-			})
-		}
 	}
 	return r
 }
