@@ -33,12 +33,15 @@ func TestCredentials(t *testing.T) {
 			g.headless("set", "192.0.2.1", "192.0.2.2")
 			g.truth.write(g.question("missing"), "NXDOMAIN", func() {})
 			g.truth.write(g.question("late"), "NXDOMAIN", func() {})
-			s := &side{name: "kubezone"}
-			var rotate func()
-			s.kubeconfig, rotate = test.prepare(g)
-			s.server = g.serve(s, withOptions(""))
-			g.sides = append(g.sides, s)
-			s.open(g, r)
+			kubeconfig, rotate := test.prepare(g)
+			for _, binary := range []string{ours, stock} {
+				if _, err := os.Stat(binary); err == nil || binary == ours {
+					g.addWith(binary, &side{kubeconfig: kubeconfig}, r)
+				}
+			}
+			for _, s := range g.sides {
+				s.open(g, r)
+			}
 			g.truth.breaks()
 			rotate()
 			g.create("late")

@@ -112,15 +112,22 @@ func (g *rig) makeNamespace() {
 // add starts a server behind a proxy.
 func (g *rig) add(binary string, r row) *side {
 	g.Helper()
-	s := &side{name: "stock", proxy: startProxy(g.T, g.cluster)}
-	text := corefile
-	if binary != stock {
-		s.name, text = "kubezone", withOptions(r.options)
-	}
+	s := &side{proxy: startProxy(g.T, g.cluster)}
 	if r.starting != nil {
 		r.starting(s.proxy)
 	}
 	s.kubeconfig, _ = g.cluster.Kubeconfig(g, s.proxy.url, "kube-system", cmp.Or(r.account, "coredns"))
+	return g.addWith(binary, s, r)
+}
+
+// addWith starts a server with the kubeconfig of a side.
+func (g *rig) addWith(binary string, s *side, r row) *side {
+	g.Helper()
+	text := corefile
+	s.name = "stock"
+	if binary != stock {
+		s.name, text = "kubezone", withOptions(r.options)
+	}
 	s.server = startServer(g.T, binary, text, s.environment(g)...)
 	g.sides = append(g.sides, s)
 	return s
