@@ -30,6 +30,7 @@ var process struct {
 	mu        sync.Mutex // guards what follows
 	listeners map[string]*listener
 	claims    map[string][]*instance
+	ended     []*listener // closed for good, while CoreDNS's own sockets were open
 }
 
 // claim makes sure that the listeners of in's addresses stay from now on.
@@ -68,8 +69,8 @@ func (in *instance) serve(server *dnsserver.Server) dns.DecorateWriter {
 
 // release gives up in's claims. A listener that nobody else claims is closed;
 // for one that another instance has claimed, it waits until that serves it and
-// in's queries have been answered.
-func (in *instance) release() {
+// in's queries have been answered. It returns those that it closed.
+func (in *instance) release() (closed []*listener) {
 	deadline, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	for _, address := range in.addresses {
@@ -89,11 +90,13 @@ func (in *instance) release() {
 		case e == nil:
 		case len(claims) == 0:
 			e.close()
+			closed = append(closed, e)
 		default:
 			e.handOver(s, deadline.Done())
 		}
 	}
 	in.addresses = nil
+	return closed
 }
 
 // alive tells whether an instance has neither ended nor failed to start.
@@ -110,6 +113,23 @@ func (in *instance) onShutdown() error {
 }
 
 func (in *instance) onFinalShutdown() error {
-	in.release()
+	closed := in.release()
+	process.mu.Lock()
+	defer process.mu.Unlock()
+	process.ended = append(process.ended, closed...)
 	return nil
+}
+
+// onExit is called once all callbacks for the final shutdown have returned.
+// CoreDNS closes its own sockets next.
+func onExit() {
+	process.mu.Lock()
+	ended := process.ended
+	process.ended = nil
+	process.mu.Unlock()
+	for _, e := range ended {
+		if err := e.withdraw(); err != nil {
+			log.Warningf("%s: packets may be lost: %v", e.address, err)
+		}
+	}
 }

@@ -288,3 +288,41 @@ func TestOldestWaitingIsDropped(t *testing.T) {
 		t.Error("a queue of nothing takes something")
 	}
 }
+
+// Before CoreDNS closes its own socket that is out of the group, and what it held is answered: what comes after that is
+// another process's, or refused.
+func TestExitLosesNothing(t *testing.T) {
+	port := freePort(t)
+	server := fmt.Sprintf("127.0.0.1:%d", port)
+	i := start(t, fmt.Sprintf(".:%d {\nbind 127.0.0.1\nudpbatch\nanswer\n}", port))
+	listenerOf(t, server)
+	for _, err := range i.ShutdownCallbacks() {
+		t.Error(err)
+	}
+	conn, err := net.Dial("udp", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	query, err := new(dns.Msg).SetQuestion("plain.example.org.", dns.TypeTXT).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const queries = 50
+	for range queries {
+		if _, err := conn.Write(query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	onExit()
+	if err := i.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, dns.MaxMsgSize)
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	for n := range queries {
+		if _, err := conn.Read(buffer); err != nil {
+			t.Fatalf("%d of %d queries answered: %v", n, queries, err)
+		}
+	}
+}

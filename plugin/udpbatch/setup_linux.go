@@ -42,6 +42,8 @@ func hook(c *caddy.Controller, cfg config, at place) error {
 	return nil
 }
 
+func init() { caddy.OnProcessExit = append(caddy.OnProcessExit, onExit) }
+
 // starting is the instance that is being set up: caddy appends it to the list
 // before it does anything else with it.
 func starting() *caddy.Instance {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"syscall"
 
 	"golang.org/x/net/bpf"
@@ -209,35 +210,39 @@ func steer(conn syscall.Conn, program []bpf.Instruction) error {
 }
 
 // leaveGroup makes the socket get no more packets, without losing those that it
-// has: it is connected to an address that nothing is sent from.
+// has.
 func leaveGroup(conn *net.UDPConn) error {
-	address := conn.LocalAddr().(*net.UDPAddr)
+	address := conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
 	}
+	return control(raw, func(fd int) error { return connectNowhere(fd, address) })
+}
+
+// connectNowhere connects a socket on the address to one that nothing is sent
+// from.
+func connectNowhere(fd int, address netip.AddrPort) error {
 	const discard = 9 // the port (RFC 863): no client has it
-	return control(raw, func(fd int) error {
-		var to unix.Sockaddr
-		domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-		if err != nil {
-			return err
-		}
-		self := reachable(address.AddrPort()).Addr()
-		if domain == unix.AF_INET6 {
-			peer := &unix.SockaddrInet6{Port: discard, Addr: self.As16()}
-			if self.Zone() != "" {
-				if i, err := net.InterfaceByName(self.Zone()); err == nil {
-					peer.ZoneId = uint32(i.Index)
-				}
+	var to unix.Sockaddr
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return err
+	}
+	self := reachable(address).Addr()
+	if domain == unix.AF_INET6 {
+		peer := &unix.SockaddrInet6{Port: discard, Addr: self.As16()}
+		if self.Zone() != "" {
+			if i, err := net.InterfaceByName(self.Zone()); err == nil {
+				peer.ZoneId = uint32(i.Index)
 			}
-			to = peer
-		} else {
-			to = &unix.SockaddrInet4{Port: discard, Addr: self.Unmap().As4()}
 		}
-		if err := unix.Connect(fd, to); err != nil {
-			return fmt.Errorf("connect: %w", err)
-		}
-		return nil
-	})
+		to = peer
+	} else {
+		to = &unix.SockaddrInet4{Port: discard, Addr: self.Unmap().As4()}
+	}
+	if err := unix.Connect(fd, to); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	return nil
 }
