@@ -63,15 +63,7 @@ func startNode(t *testing.T, c *harness.Cluster, corefile string) *node {
 // secrets makes the folder that a pod of the server's service account finds at the default place.
 func secrets(t *testing.T, c *harness.Cluster) string {
 	t.Helper()
-	dir := t.TempDir()
-	authority, err := os.ReadFile(c.CA)
-	if err != nil {
-		t.Fatal(err)
-	}
-	harness.WriteFile(t, filepath.Join(dir, "ca.crt"), string(authority))
-	harness.WriteFile(t, filepath.Join(dir, "token"), c.Token(t, "kube-system", "coredns", nil))
-	harness.WriteFile(t, filepath.Join(dir, "namespace"), "kube-system")
-	return dir
+	return c.AccountFolder(t, "kube-system", "coredns")
 }
 
 // kubeSystem is the text of the Corefile that this repository ships for kube-system.

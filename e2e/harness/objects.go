@@ -228,6 +228,20 @@ func (c *Cluster) Token(t testing.TB, namespace, account string, bound *authenti
 	return response.Status.Token
 }
 
+// AccountFolder makes the folder that a pod of a service account finds at the default place.
+func (c *Cluster) AccountFolder(t testing.TB, namespace, account string) string {
+	t.Helper()
+	dir := t.TempDir()
+	authority, err := os.ReadFile(c.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	WriteFile(t, filepath.Join(dir, "ca.crt"), string(authority))
+	WriteFile(t, filepath.Join(dir, "token"), c.Token(t, namespace, account, nil))
+	WriteFile(t, filepath.Join(dir, "namespace"), namespace)
+	return dir
+}
+
 // Kubeconfig writes a kubeconfig with a token of a service account and returns the paths of both files. With server ""
 // it points at the API server itself.
 func (c *Cluster) Kubeconfig(t testing.TB, server, namespace, account string) (kubeconfig, tokenFile string) {

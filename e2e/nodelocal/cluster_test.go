@@ -165,22 +165,14 @@ func controlplane(t *testing.T) string {
 // startNodeDNS starts the server on the node as its DaemonSet does, with the Corefile for a cache as it is.
 func (c *cluster) startNodeDNS(t *testing.T) *harness.Server {
 	t.Helper()
-	dir := t.TempDir()
-	authority, err := os.ReadFile(c.CA)
-	if err != nil {
-		t.Fatal(err)
-	}
-	harness.WriteFile(t, filepath.Join(dir, "ca.crt"), string(authority))
-	harness.WriteFile(t, filepath.Join(dir, "token"), c.Token(t, "kube-system", "node-local-dns", nil))
-	harness.WriteFile(t, filepath.Join(dir, "namespace"), "kube-system")
 	corefile, err := os.ReadFile("../../corefile/node-local/Corefile")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.node.WriteEtc(t, "resolv.conf", "nameserver 10.244.1.2\n")
 	upstream := c.Service(t, "kube-system", "kube-dns-upstream")
-	return harness.StartServerIn(t, c.node, net.JoinHostPort(own4, "53"), string(corefile), dir, "KUBERNETES_SERVICE_HOST="+api,
-		"KUBERNETES_SERVICE_PORT=443", "KUBE_DNS_UPSTREAM_SERVICE_HOST="+upstream.Spec.ClusterIP)
+	return harness.StartServerIn(t, c.node, net.JoinHostPort(own4, "53"), string(corefile),
+		c.AccountFolder(t, "kube-system", "node-local-dns"), "KUBERNETES_SERVICE_HOST="+api, "KUBERNETES_SERVICE_PORT=443", "KUBE_DNS_UPSTREAM_SERVICE_HOST="+upstream.Spec.ClusterIP)
 }
 
 // tracked is how many of the pod's connections to a DNS server are in the node's connection tracking table.
