@@ -228,7 +228,7 @@ func probes(t *testing.T) map[string]*corev1.Probe {
 		t.Fatal(err)
 	}
 	container := set.Spec.Template.Spec.Containers[0]
-	return map[string]*corev1.Probe{"startup": container.StartupProbe, "readiness": container.ReadinessProbe, "liveness": container.LivenessProbe}
+	return map[string]*corev1.Probe{"readiness": container.ReadinessProbe, "liveness": container.LivenessProbe}
 }
 
 // probe does what a kubelet does, from the node.
@@ -254,8 +254,8 @@ func (c *cluster) probe(p *corev1.Probe) error {
 func (c *cluster) expectProbes(t *testing.T, pass ...string) {
 	t.Helper()
 	harness.Eventually(t, switchWithin, func() error {
-		wrong := make(chan error, 3)
 		all := probes(t)
+		wrong := make(chan error, len(all))
 		for name, p := range all {
 			go func() {
 				err := c.probe(p)
@@ -304,7 +304,7 @@ func TestCluster(t *testing.T) {
 	if !strings.Contains(s.Log(), "Found kube-proxy in nftables mode: redirect notrack") {
 		t.Errorf("kube-proxy was not recognised:\n%s", s.Tail(20))
 	}
-	c.expectProbes(t, "startup", "readiness", "liveness")
+	c.expectProbes(t, "readiness", "liveness")
 	c.node.Run(t, "conntrack", "-F")
 	for _, a := range []string{own4, cluster4} {
 		c.expectAnswering(t, followsWithin, a, "dns1", "dns2")
@@ -320,11 +320,11 @@ func TestCluster(t *testing.T) {
 	c.nft(t, deaf)
 	c.expectProbes(t, "liveness") // it would do no good to start it anew
 	c.nft(t, "delete table inet deaf\n")
-	c.expectProbes(t, "startup", "readiness", "liveness")
+	c.expectProbes(t, "readiness", "liveness")
 	s.Signal(syscall.SIGSTOP)
 	c.expectProbes(t)
 	s.Signal(syscall.SIGCONT)
-	c.expectProbes(t, "startup", "readiness", "liveness")
+	c.expectProbes(t, "readiness", "liveness")
 	awaitLog(t, s.Process, switchWithin, "Queries for "+cluster4+" come here", 1)
 
 	s.Kill()
