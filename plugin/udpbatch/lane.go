@@ -25,8 +25,9 @@ const (
 	patience = 2 * time.Millisecond
 
 	// settle is how long a socket that has left its group is read on: packets
-	// that were on their way to it have arrived by then.
-	settle = 20 * time.Millisecond
+	// that were on their way to it have arrived by then, even where the host of a
+	// virtual machine has the processor for a while.
+	settle = 100 * time.Millisecond
 
 	// pause is how long a lane waits after an error that it does not know.
 	pause = 10 * time.Millisecond

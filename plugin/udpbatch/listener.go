@@ -5,6 +5,7 @@ package udpbatch
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,17 +208,24 @@ func (e *listener) takeOver(l *lane) bool {
 // send sends one reply. Its lane's socket may be closed, if the query took
 // longer than the socket was there; any other one sends from the same address.
 func (e *listener) send(l *lane, w *response, packed []byte) error {
-	conn := l.conn
-	e.mu.Lock()
-	if l.closed && len(e.lanes) > 0 {
-		conn = e.lanes[0].conn
-	}
-	e.mu.Unlock()
+	conn := e.sender(l)
 	_, _, err := conn.WriteMsgUDP(packed, w.control[:w.controlLen], w.remote)
+	if other := e.sender(l); other != conn && errors.Is(err, net.ErrClosed) { // just now
+		_, _, err = other.WriteMsgUDP(packed, w.control[:w.controlLen], w.remote)
+	}
 	if err != nil {
 		e.metrics.write.Inc()
 	}
 	return err
+}
+
+func (e *listener) sender(l *lane) *net.UDPConn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if l.closed && len(e.lanes) > 0 {
+		return e.lanes[0].conn
+	}
+	return l.conn
 }
 
 // ordinary is the decorator of the ordinary server's writer, and sees each query

@@ -151,7 +151,9 @@ func TestReloadLosesNothing(t *testing.T) {
 	defer func() { stop(t, i) }()
 	t.Logf("%d reloads, %d queries", n, l.asked.Load())
 	if got, want := l.answered.Load(), l.asked.Load(); got != want {
-		t.Errorf("%d of %d queries answered through %d reloads; want all", got, want, n)
+		e := listenerOf(t, server)
+		t.Errorf("%d of %d queries answered through %d reloads; want all; %v dropped for want of a worker, %v replies refused by the kernel",
+			got, want, n, metric(t, "dropped_total", e.address, dropQueue), metric(t, "dropped_total", e.address, dropWrite))
 	}
 	if got := len(listenerOf(t, server).open()); got != 1+(n-1)%3 {
 		t.Errorf("%d sockets; want %d", got, 1+(n-1)%3)
