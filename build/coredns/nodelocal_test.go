@@ -45,7 +45,7 @@ func TestNodeLocalDaemonSet(t *testing.T) {
 	if container.Resources.Limits.Memory().IsZero() {
 		t.Error("no limit of memory")
 	}
-	for name, probe := range map[string]*corev1.Probe{"startup": container.StartupProbe, "readiness": container.ReadinessProbe, "liveness": container.LivenessProbe} {
+	for name, probe := range map[string]*corev1.Probe{"readiness": container.ReadinessProbe, "liveness": container.LivenessProbe} {
 		if probe == nil || probe.HTTPGet == nil || probe.HTTPGet.Host != "169.254.20.10" {
 			t.Errorf("the %s probe is %+v; want one at 169.254.20.10", name, probe)
 		}
