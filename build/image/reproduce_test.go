@@ -2,10 +2,12 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -67,6 +69,22 @@ func startsOnARM(t *testing.T, binary string) {
 		t.Errorf("-version says %q; want %s, linux/arm64 and %s", got, version, revision)
 	}
 
+	var problems []string
+	for range emulations {
+		problem := answersOnARM(t, binary)
+		if problem == "" {
+			return
+		}
+		problems = append(problems, problem)
+	}
+	t.Error(strings.Join(problems, "\n"))
+}
+
+// emulations is how often the server is started: the emulator may hang with a program of many threads.
+const emulations = 3
+
+// answersOnARM starts the server in the emulator, and says what is wrong if it does not answer.
+func answersOnARM(t *testing.T, binary string) (problem string) {
 	free, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -79,21 +97,18 @@ func startsOnARM(t *testing.T, binary string) {
 	if err := os.WriteFile(corefile, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	var log bytes.Buffer
 	server := exec.Command("qemu-aarch64-static", binary, "-conf", corefile)
-	server.Dir = top
+	server.Dir, server.Stdout, server.Stderr = top, &log, &log
 	server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-	}()
+	var got []string
 	resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}}
-	var got []string
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); { // an emulator takes its time
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) { // an emulator takes its time
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		got, err = resolver.LookupHost(ctx, "kubernetes.default.svc.cluster.local.")
 		cancel()
@@ -101,9 +116,12 @@ func startsOnARM(t *testing.T, binary string) {
 			break
 		}
 	}
+	_ = server.Process.Kill()
+	ended := server.Wait()
 	if !slices.Equal(got, []string{"10.96.0.1"}) {
-		t.Errorf("answer %q, %v; want 10.96.0.1", got, err)
+		return fmt.Sprintf("answer %q, %v; want 10.96.0.1; the server ended with %v:\n%s", got, err, ended, &log)
 	}
+	return ""
 }
 
 // variable is the value of one of the Makefile's variables.
