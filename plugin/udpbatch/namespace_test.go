@@ -69,7 +69,7 @@ func TestSourceAddressOnAHostWithSeveral(t *testing.T) {
 			}
 			e := listenerOf(t, address)
 			before := metric(t, "packets_total", e.address, "ordinary")
-			connections := metric(t, "connections_total", e.address)
+			connections := settledConnections(t, e)
 			for _, asked := range append(hosts, "127.0.0.1", "127.0.0.2", "::1") {
 				if bind == "bind 0.0.0.0\n" && net.ParseIP(asked).To4() == nil {
 					continue
@@ -100,6 +100,21 @@ func TestSourceAddressOnAHostWithSeveral(t *testing.T) {
 			}
 		})
 	}
+}
+
+// settledConnections is how many connections came to the socket, once those are in by which it was looked for.
+func settledConnections(t *testing.T, e *listener) float64 {
+	t.Helper()
+	last := -1.0
+	eventually(t, "an end of the search for the socket", func() bool {
+		e.group.Lock() // which the search holds
+		defer e.group.Unlock()
+		before := last
+		time.Sleep(100 * time.Millisecond)
+		last = metric(t, "connections_total", e.address)
+		return last == before
+	})
+	return last
 }
 
 // sourceOf asks from a socket that takes replies from everywhere, and returns

@@ -47,7 +47,7 @@ func TestAnswersLikeTheOrdinaryServerByTCP(t *testing.T) {
 	e := listenerOf(t, fmt.Sprintf("127.0.0.1:%d", port))
 
 	packets := hostilePackets(t)
-	before := metric(t, "connections_total", e.address)
+	before := settledConnections(t, e)
 	ours, twins := exchangeByTCP(t, port, packets), exchangeByTCP(t, twinPort, packets)
 	if n := metric(t, "connections_total", e.address) - before; n != float64(len(packets)) {
 		t.Errorf("%v of %d connections came to our socket; want all", n, len(packets))
