@@ -13,21 +13,22 @@ const root = "github.com/kubezone/kubezone/plugin/"
 // layers says which of our packages a package may import: the plugins and respond
 // read from schema, schema from index, and kube writes to index.
 var layers = map[string][]string{
-	"clientlimit":       {"internal/corefile"},
-	"compare":           nil,
-	"doctor":            {"internal/index", "internal/kube", "internal/schema", "kubezone"},
-	"internal/corefile": {"internal/schema"},
-	"internal/index":    nil,
-	"internal/kube":     {"internal/index"},
-	"internal/schema":   {"internal/index"},
-	"internal/respond":  {"internal/schema", "internal/wire"},
-	"internal/selfmark": nil,
-	"internal/wire":     nil,
-	"k8s_external":      {"internal/corefile", "internal/respond", "internal/schema", "kubezone"},
-	"clusterdns":        {"internal/corefile", "internal/kube"},
-	"nodelocal":         {"internal/corefile", "internal/selfmark"},
-	"udpbatch":          {"internal/selfmark", "internal/wire"},
-	"kubezone":          {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
+	"clientlimit":        {"internal/corefile"},
+	"compare":            nil,
+	"doctor":             {"internal/index", "internal/kube", "internal/schema", "kubezone"},
+	"internal/corefile":  {"internal/schema"},
+	"internal/index":     nil,
+	"internal/kube":      {"internal/index"},
+	"internal/schema":    {"internal/index"},
+	"internal/respond":   {"internal/schema", "internal/wire"},
+	"internal/selfmark":  nil,
+	"internal/ownsocket": nil,
+	"internal/wire":      nil,
+	"k8s_external":       {"internal/corefile", "internal/respond", "internal/schema", "kubezone"},
+	"clusterdns":         {"internal/corefile", "internal/kube"},
+	"nodelocal":          {"internal/corefile", "internal/ownsocket", "internal/selfmark"},
+	"udpbatch":           {"internal/ownsocket", "internal/selfmark", "internal/wire"},
+	"kubezone":           {"internal/corefile", "internal/index", "internal/kube", "internal/respond", "internal/schema"},
 }
 
 // only says who alone may import what begins so.

@@ -5,14 +5,12 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
-)
 
-// discardPort is that of RFC 863; no client asks from it.
-const discardPort = 9
+	"github.com/kubezone/kubezone/plugin/internal/ownsocket"
+)
 
 // mostListeners bounds the search for the successor's place among the sockets
 // that share an address.
@@ -25,7 +23,7 @@ const mostListeners = 32
 func (k *keeper) handOver(addresses []netip.Addr) {
 	own := ownSockets(addresses, k.plan.port)
 	for _, s := range own.udp {
-		if err := s.leave(); err != nil {
+		if err := ownsocket.LeaveGroup(s.FD, s.Address.Addr()); err != nil {
 			log.Warningf("Queries over UDP may be lost: %v", err)
 		}
 	}
@@ -39,7 +37,7 @@ func (k *keeper) handOverAgain(addresses []netip.Addr) (some bool) {
 	more := without(addresses, k.succeeded)
 	k.handOver(more)
 	for _, s := range ownSockets(without(addresses, more), k.plan.port).listening {
-		if !k.leadsElsewhere(s.address) {
+		if !k.leadsElsewhere(s.Address) {
 			k.handOverConnections(s)
 			some = true
 		}
@@ -47,54 +45,38 @@ func (k *keeper) handOverAgain(addresses []netip.Addr) (some bool) {
 	return some || len(more) > 0
 }
 
-func (k *keeper) handOverConnections(s ownSocket) {
+func (k *keeper) handOverConnections(s ownsocket.Socket) {
 	if !k.steer(s) {
-		log.Warningf("Connections to %s that begin now may be lost: no place found that leads to the other instance", s.address)
+		log.Warningf("Connections to %s that begin now may be lost: no place found that leads to the other instance", s.Address)
 	}
-}
-
-// An ownSocket is a descriptor of this process that is bound to an address.
-type ownSocket struct {
-	fd      int
-	address netip.AddrPort
 }
 
 // sockets are those of this process at some addresses.
 type sockets struct {
-	udp, listening []ownSocket
+	udp, listening []ownsocket.Socket
 	connections    int
 }
 
 // connected tells whether a client has a connection to this process.
 func (k *keeper) connected() bool { return ownSockets(k.plan.listen, k.plan.port).connections > 0 }
 
-// ownSockets returns the sockets that are bound to addresses. CoreDNS
-// keeps them to itself, so they are looked for among the open files; they are
-// open until the servers stop, which is later.
+// ownSockets returns the sockets that are bound to addresses. They are open until
+// the servers stop, which is later.
 func ownSockets(addresses []netip.Addr, port uint16) (own sockets) {
-	files, err := os.ReadDir("/proc/self/fd")
+	all, err := ownsocket.All()
 	if err != nil {
 		log.Warningf("Sockets cannot be handed over: %v", err)
 	}
-	for _, file := range files {
-		fd, err := strconv.Atoi(file.Name())
-		if err != nil {
+	for _, s := range all {
+		if s.Address.Port() != port || !slices.Contains(addresses, s.Address.Addr()) {
 			continue
 		}
-		name, err := unix.Getsockname(fd)
-		if err != nil {
-			continue
-		}
-		address, ok := bound(name)
-		if !ok || address.Port() != port || !slices.Contains(addresses, address.Addr()) {
-			continue
-		}
-		switch kind, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); kind {
+		switch s.Type {
 		case unix.SOCK_DGRAM:
-			own.udp = append(own.udp, ownSocket{fd, address})
+			own.udp = append(own.udp, s)
 		case unix.SOCK_STREAM:
-			if listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 1 {
-				own.listening = append(own.listening, ownSocket{fd, address})
+			if listens, _ := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listens == 1 {
+				own.listening = append(own.listening, s)
 			} else {
 				own.connections++
 			}
@@ -103,48 +85,16 @@ func ownSockets(addresses []netip.Addr, port uint16) (own sockets) {
 	return own
 }
 
-// bound returns the address that a socket is bound to.
-func bound(name unix.Sockaddr) (netip.AddrPort, bool) {
-	switch name := name.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port)), true
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), uint16(name.Port)), true
-	}
-	return netip.AddrPort{}, false
-}
-
-// leave connects a UDP socket to where nothing is sent from: it gets no more
-// packets, keeps those that it has, and still sends replies.
-func (s ownSocket) leave() error {
-	to, err := s.peer()
-	if err != nil {
-		return err
-	}
-	return os.NewSyscallError("connect", unix.Connect(s.fd, to))
-}
-
-func (s ownSocket) peer() (unix.Sockaddr, error) {
-	domain, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return nil, os.NewSyscallError("getsockopt", err)
-	}
-	if domain == unix.AF_INET {
-		return &unix.SockaddrInet4{Port: discardPort, Addr: s.address.Addr().As4()}, nil
-	}
-	return &unix.SockaddrInet6{Port: discardPort, Addr: s.address.Addr().As16()}, nil
-}
-
 // steer makes the kernel give new TCP connections to another process's socket.
 // It does not tell which place that has, so places are tried until the answers
 // come from there.
-func (k *keeper) steer(s ownSocket) bool {
+func (k *keeper) steer(s ownsocket.Socket) bool {
 	for place := range mostListeners {
-		if err := steerTo(s.fd, uint32(place)); err != nil {
+		if err := steerTo(s.FD, uint32(place)); err != nil {
 			log.Warningf("Connections cannot be led to another process: %v", err)
 			return false
 		}
-		if k.leadsElsewhere(s.address) {
+		if k.leadsElsewhere(s.Address) {
 			return true
 		}
 	}

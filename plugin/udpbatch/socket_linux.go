@@ -4,15 +4,15 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
-	"net/netip"
 	"syscall"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"github.com/kubezone/kubezone/plugin/internal/ownsocket"
 )
 
 // receiveBuffer is what a socket may hold while its lane is busy: some thousand
@@ -217,32 +217,5 @@ func leaveGroup(conn *net.UDPConn) error {
 	if err != nil {
 		return err
 	}
-	return control(raw, func(fd int) error { return connectNowhere(fd, address) })
-}
-
-// connectNowhere connects a socket on the address to one that nothing is sent
-// from.
-func connectNowhere(fd int, address netip.AddrPort) error {
-	const discard = 9 // the port (RFC 863): no client has it
-	var to unix.Sockaddr
-	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-	if err != nil {
-		return err
-	}
-	self := reachable(address).Addr()
-	if domain == unix.AF_INET6 {
-		peer := &unix.SockaddrInet6{Port: discard, Addr: self.As16()}
-		if self.Zone() != "" {
-			if i, err := net.InterfaceByName(self.Zone()); err == nil {
-				peer.ZoneId = uint32(i.Index)
-			}
-		}
-		to = peer
-	} else {
-		to = &unix.SockaddrInet4{Port: discard, Addr: self.Unmap().As4()}
-	}
-	if err := unix.Connect(fd, to); err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	return nil
+	return control(raw, func(fd int) error { return ownsocket.LeaveGroup(fd, reachable(address).Addr()) })
 }

@@ -6,11 +6,11 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kubezone/kubezone/plugin/internal/ownsocket"
 )
 
 // withdraw takes CoreDNS's own sockets out of the group as well, once no lane is
@@ -26,13 +26,13 @@ func (e *listener) withdraw() error {
 		return nil
 	}
 	address := unmapped(lanes[0].local.(*net.UDPAddr).AddrPort())
-	files, err := os.ReadDir("/proc/self/fd")
+	all, err := ownsocket.All()
 	if err != nil {
 		return err
 	}
-	for _, file := range files {
-		if fd, err := strconv.Atoi(file.Name()); err == nil && isOpenAt(fd, address) {
-			if err := withdrawFile(fd, address, deadline.Done()); err != nil {
+	for _, s := range all {
+		if isOpenAt(s, address) {
+			if err := withdrawFile(s.FD, address, deadline.Done()); err != nil {
 				return err
 			}
 		}
@@ -47,36 +47,24 @@ func withdrawFile(fd int, address netip.AddrPort, done <-chan struct{}) error {
 		return err
 	}
 	defer unix.Close(own)
-	if !isOpenAt(own, address) {
+	if s, ok := ownsocket.Of(own); !ok || !isOpenAt(s, address) {
 		return nil
 	}
-	if err := connectNowhere(own, address); err != nil {
+	if err := ownsocket.LeaveGroup(own, reachable(address).Addr()); err != nil {
 		return err
 	}
 	awaitEmpty(own, done)
 	return nil
 }
 
-// isOpenAt tells whether the file is a UDP socket that gets packets for the
-// address from anybody.
-func isOpenAt(fd int, address netip.AddrPort) bool {
-	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_DGRAM {
+// isOpenAt tells whether a socket is one that gets UDP packets for the address
+// from anybody.
+func isOpenAt(s ownsocket.Socket, address netip.AddrPort) bool {
+	if s.Type != unix.SOCK_DGRAM || s.Address != address {
 		return false
 	}
-	if _, err := unix.Getpeername(fd); err == nil {
-		return false
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		return false
-	}
-	switch name := name.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), uint16(name.Port)) == address
-	case *unix.SockaddrInet6:
-		return unmapped(netip.AddrPortFrom(netip.AddrFrom16(name.Addr), uint16(name.Port))) == address
-	}
-	return false
+	_, err := unix.Getpeername(s.FD)
+	return err != nil
 }
 
 // unmapped is the address without a zone, one of IPv4 in its own form.
