@@ -3,6 +3,7 @@ package nodelocal
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -110,4 +111,13 @@ func TestReadmeSyntax(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("README has options\n%q; want\n%q", got, want)
 	}
+}
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

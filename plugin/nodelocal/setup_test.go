@@ -4,7 +4,6 @@ package nodelocal
 
 import (
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,15 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 )
-
-func readme(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
 
 // The server block listens on the addresses, beside those of bind.
 func TestListens(t *testing.T) {
