@@ -6,7 +6,7 @@ T   ?= 1m
 ROUNDS ?= 3
 
 # The flags of the shipped binary. They are everybody's, so that a package that the binary, the tests and the linters
-# share is compiled once. The race detector alone needs cgo.
+# share is compiled once; but the binary's with the profile in build/coredns/default.pgo. The race detector alone needs cgo.
 export CGO_ENABLED = 0
 export GOFLAGS := $(filter-out -trimpath -buildvcs=%,$(shell $(GO) env GOFLAGS)) -trimpath -buildvcs=false
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
