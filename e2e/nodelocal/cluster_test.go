@@ -148,7 +148,7 @@ func (c *cluster) startKubeProxy(t *testing.T, programs string) {
 
 // controlplane is the folder with the programs of the control plane: $KUBEZONE_CONTROLPLANE, else that of the pinned
 // versions, which are built now unless `make controlplane` has done it.
-func controlplane(t *testing.T) string {
+func controlplane(t testing.TB) string {
 	t.Helper()
 	if dir := os.Getenv("KUBEZONE_CONTROLPLANE"); dir != "" {
 		return dir

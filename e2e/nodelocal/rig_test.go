@@ -104,8 +104,8 @@ func newNodes(t testing.TB) *rig {
 		ns := harness.NewNetns(t)
 		r.link(t, ns, i+1)
 		r.servers = append(r.servers, ns)
-		r.dns = append(r.dns, startDNS(t, ns, fmt.Sprintf(clusterDNS, fmt.Sprintf("dns%d", i+1), manifests(t))))
 	}
+	r.dns = r.startCluster(t)
 	for _, setting := range []string{"net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"} {
 		r.node.Run(t, "sysctl", "-qw", setting)
 	}
@@ -113,6 +113,15 @@ func newNodes(t testing.TB) *rig {
 		r.node.Run(t, "ip", "route", "add", "default", "via", gateway)
 	}
 	return r
+}
+
+// startCluster starts the cluster's DNS servers, which are called dns1 and dns2.
+func (r *rig) startCluster(t testing.TB) (processes []*harness.Process) {
+	t.Helper()
+	for i, ns := range r.servers {
+		processes = append(processes, startDNS(t, ns, fmt.Sprintf(clusterDNS, fmt.Sprintf("dns%d", i+1), manifests(t))))
+	}
+	return processes
 }
 
 // link joins the node and another namespace by a network of their own.
@@ -205,10 +214,16 @@ func awaitLog(t testing.TB, p *harness.Process, within time.Duration, text strin
 // startDNS starts our binary in a namespace.
 func startDNS(t testing.TB, ns *harness.Netns, corefile string) *harness.Process {
 	t.Helper()
+	return startProgram(t, ns, harness.Binary(), corefile)
+}
+
+// startProgram starts a CoreDNS in a namespace.
+func startProgram(t testing.TB, ns *harness.Netns, program, corefile string) *harness.Process {
+	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "Corefile")
 	harness.WriteFile(t, path, corefile)
-	cmd := ns.Command(harness.Binary(), "-conf", path)
+	cmd := ns.Command(program, "-conf", path)
 	cmd.Dir = dir
 	p, err := harness.StartProcess(dir, "coredns", cmd)
 	if err != nil {
@@ -218,7 +233,7 @@ func startDNS(t testing.TB, ns *harness.Netns, corefile string) *harness.Process
 		p.Signal(syscall.SIGCONT) // a process that is stopped is killed all the same, but its death is seen later
 		p.Kill()
 		if t.Failed() {
-			t.Logf("log of %s in %s:\n%s", harness.Binary(), ns.Name, p.Tail(40))
+			t.Logf("log of %s in %s:\n%s", program, ns.Name, p.Tail(40))
 		}
 	})
 	return p
