@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/net/ipv4"
 )
 
 const (
@@ -33,12 +32,6 @@ const (
 	pause = 10 * time.Millisecond
 )
 
-// A packetConn reads and writes packets many at a time.
-type packetConn interface {
-	ReadBatch(ms []ipv4.Message, flags int) (int, error)
-	WriteBatch(ms []ipv4.Message, flags int) (int, error)
-}
-
 // A lane is a socket with what it takes to serve it. One goroutine runs it at a
 // time: it reads some packets, handles them one after the other, sends the
 // replies and goes on. If a handler does not return soon, another goroutine
@@ -47,7 +40,8 @@ type packetConn interface {
 type lane struct {
 	listener *listener
 	conn     *net.UDPConn
-	packets  packetConn
+	in       *inbox
+	sender   *sender
 	local    net.Addr
 	asked    bool          // packets say which address they were sent to
 	leaving  atomic.Bool   // the socket has left the group: to be read empty, and no longer
@@ -55,11 +49,9 @@ type lane struct {
 	closed   bool          // guarded by listener.mu
 
 	// These belong to whoever runs the lane.
-	places      []ipv4.Message // for packets
-	in          []ipv4.Message // those that a read may fill
-	next, count int            // the packets in in that have not been handled
-	serving     *serving       // of these packets; nil if there are none
-	flags       int            // for reading
+	next, count int      // the packets in in that have not been handled
+	serving     *serving // of these packets; nil if there are none
+	flags       int      // for reading
 	settled     bool
 	sending     outbox
 
@@ -74,12 +66,6 @@ type lane struct {
 	watched  uint64     // the turn that is given up when the timer fires
 	timer    *time.Timer
 	out      outbox
-}
-
-// An outbox has replies to send.
-type outbox struct {
-	messages []ipv4.Message
-	buffers  []*[replySize]byte // that the messages use
 }
 
 func newLane(e *listener) *lane {
@@ -105,29 +91,28 @@ func (l *lane) run() (lost bool) {
 			close(l.done)
 			return false
 		}
-		m := &l.in[l.next]
+		i := l.next
 		l.next++
-		if !l.serve(m) {
+		if !l.serve(i) {
 			return true
 		}
 	}
 }
 
-// serve handles one packet, or gives it to a worker. It returns false if it has
-// lost the lane.
-func (l *lane) serve(m *ipv4.Message) bool {
-	packet := m.Buffers[0][:m.N:packetSize]
+// serve handles the packet of a number, or gives it to a worker. It returns
+// false if it has lost the lane.
+func (l *lane) serve(i int) bool {
+	packet, control := l.in.packet(i)
 	if len(packet) == probeSize && l.listener.prober.probed(l, packet) {
 		return true // one of the few that count as packets and are none
 	}
-	remote, ok := m.Addr.(*net.UDPAddr)
-	if !ok {
+	s := l.serving
+	w := &response{lane: l, signature: signature{secrets: s.secrets}, from: l.in.from(i)}
+	if !w.from.udpAddr(&w.remote, &w.ip) {
 		return true
 	}
-	s := l.serving
-	w := &response{lane: l, signature: signature{secrets: s.secrets}, remote: remote}
 	if l.asked {
-		w.controlLen = replyControl(w.control[:], m.OOB[:m.NN])
+		w.controlLen = replyControl(w.control[:], control)
 	}
 	// Until the packet is read, nobody else may run the lane: its buffer is used
 	// again.
@@ -225,44 +210,12 @@ func (l *lane) reply(w *response, packed []byte, buffer *[replySize]byte) error 
 	return err
 }
 
-// push adds a reply. Where it can, it uses what is beyond the end of messages.
-func (o *outbox) push(w *response, packed []byte, buffer *[replySize]byte) {
-	n := len(o.messages)
-	if n < cap(o.messages) {
-		o.messages = o.messages[:n+1]
-	} else {
-		o.messages = append(o.messages, ipv4.Message{})
-	}
-	m := &o.messages[n]
-	if m.Buffers == nil {
-		m.Buffers = make([][]byte, 1)
-	}
-	m.Buffers[0] = packed
-	m.Addr = w.remote
-	m.OOB = w.control[:w.controlLen]
-	o.buffers = append(o.buffers, buffer)
-}
-
-// empty forgets what has been sent.
-func (o *outbox) empty() {
-	for i := range o.messages {
-		o.messages[i] = ipv4.Message{Buffers: o.messages[i].Buffers}
-		o.messages[i].Buffers[0] = nil
-	}
-	o.messages = o.messages[:0]
-	for i, b := range o.buffers {
-		replyBuffers.Put(b)
-		o.buffers[i] = nil
-	}
-	o.buffers = o.buffers[:0]
-}
-
 // flush sends the replies. When there are none left the lane is no longer at
 // work.
 func (l *lane) flush() {
 	for {
 		l.mu.Lock()
-		if len(l.out.messages) == 0 {
+		if len(l.out.headers) == 0 {
 			l.busy = false
 			l.timer.Stop()
 			l.mu.Unlock()
@@ -270,14 +223,7 @@ func (l *lane) flush() {
 		}
 		l.out, l.sending = l.sending, l.out
 		l.mu.Unlock()
-		for out := l.sending.messages; len(out) > 0; {
-			n, err := l.packets.WriteBatch(out[:min(len(out), maxBatch)], 0)
-			if err != nil {
-				l.listener.metrics.write.Inc() // the first of out is the one that the kernel refuses
-				n = 1
-			}
-			out = out[n:]
-		}
+		l.sender.send(&l.sending, l.listener.metrics.write.Inc)
 		l.sending.empty()
 	}
 }
@@ -312,8 +258,7 @@ func (l *lane) refill() bool {
 // read reads packets and returns how many; 0 is the end.
 func (l *lane) read() int {
 	for {
-		l.makeRoom()
-		n, err := l.packets.ReadBatch(l.in, l.flags)
+		n, err := l.in.read(l.room(), l.flags)
 		switch {
 		case err == nil && n > 0:
 			return n
@@ -336,16 +281,6 @@ func (l *lane) read() int {
 	}
 }
 
-// makeRoom sets how many packets the next read may fill: some more than there
-// were in the last one, as what is not filled costs time too.
-func (l *lane) makeRoom() {
-	room := min(max(4, 2*l.count), l.listener.batch())
-	for len(l.places) < room {
-		m := ipv4.Message{Buffers: [][]byte{make([]byte, packetSize)}}
-		if l.asked {
-			m.OOB = make([]byte, controlSize)
-		}
-		l.places = append(l.places, m)
-	}
-	l.in = l.places[:room]
-}
+// room is how many packets the next read may take: some more than there were in
+// the last one, as what is not filled costs time too.
+func (l *lane) room() int { return min(max(4, 2*l.count), l.listener.batch()) }

@@ -209,9 +209,9 @@ func (e *listener) takeOver(l *lane) bool {
 // longer than the socket was there; any other one sends from the same address.
 func (e *listener) send(l *lane, w *response, packed []byte) error {
 	conn := e.sender(l)
-	_, _, err := conn.WriteMsgUDP(packed, w.control[:w.controlLen], w.remote)
+	_, _, err := conn.WriteMsgUDP(packed, w.control[:w.controlLen], &w.remote)
 	if other := e.sender(l); other != conn && errors.Is(err, net.ErrClosed) { // just now
-		_, _, err = other.WriteMsgUDP(packed, w.control[:w.controlLen], w.remote)
+		_, _, err = other.WriteMsgUDP(packed, w.control[:w.controlLen], &w.remote)
 	}
 	if err != nil {
 		e.metrics.write.Inc()

@@ -32,7 +32,9 @@ var (
 type response struct {
 	signature
 	lane       *lane
-	remote     *net.UDPAddr
+	from       sockaddr
+	remote     net.UDPAddr // that is from
+	ip         [net.IPv6len]byte
 	control    [controlSize]byte // names the address to reply from
 	controlLen int
 
@@ -46,7 +48,7 @@ var (
 
 func (w *response) LocalAddr() net.Addr { return w.lane.local }
 
-func (w *response) RemoteAddr() net.Addr { return w.remote }
+func (w *response) RemoteAddr() net.Addr { return &w.remote }
 
 // Hijack does nothing: there is no connection to take over, and a query without
 // a reply is nothing that has to be told.

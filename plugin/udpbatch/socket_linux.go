@@ -8,8 +8,6 @@ import (
 	"syscall"
 
 	"golang.org/x/net/bpf"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"github.com/kubezone/kubezone/plugin/internal/ownsocket"
@@ -32,35 +30,33 @@ func openSocket(l *lane, address string) error {
 	l.local = pc.LocalAddr()
 	_ = l.conn.SetReadBuffer(receiveBuffer) // a smaller one serves as well, but for bursts
 
-	var domain int
-	raw, err := l.conn.SyscallConn()
-	if err == nil {
-		err = control(raw, func(fd int) (err error) {
-			domain, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
-			return err
-		})
-	}
 	// Bound to one address, a socket sends from that; otherwise the reply has to
 	// name the address that was asked. An IPv6 socket gets IPv4 packets too, and
 	// speaks of their addresses in IPv6's form.
 	l.asked = l.local.(*net.UDPAddr).IP.IsUnspecified()
-	if domain == unix.AF_INET6 {
-		p := ipv6.NewPacketConn(l.conn)
-		l.packets = p
-		if err == nil && l.asked {
-			err = p.SetControlMessage(ipv6.FlagDst, true)
-		}
-	} else {
-		p := ipv4.NewPacketConn(l.conn)
-		l.packets = p
-		if err == nil && l.asked {
-			err = p.SetControlMessage(ipv4.FlagDst, true)
+	raw, err := l.conn.SyscallConn()
+	if err == nil {
+		l.in, l.sender = newInbox(raw), newSender(raw)
+		if l.asked {
+			err = control(raw, tellAsked)
 		}
 	}
 	if err != nil {
 		_ = l.conn.Close()
 	}
 	return err
+}
+
+// tellAsked makes the kernel say, of each packet, which address it was sent to.
+func tellAsked(fd int) error {
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return err
+	}
+	if domain == unix.AF_INET6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 }
 
 // streamBuffer is what the kernel may hold of a connection's queries, and of its
