@@ -4,7 +4,6 @@ package udpbatch
 
 import (
 	"encoding/binary"
-	"errors"
 	"net"
 	"strconv"
 	"sync"
@@ -201,7 +200,7 @@ func (s *sender) send(o *outbox, refused func()) {
 	for rest := o.headers; len(rest) > 0; {
 		s.pending = rest[:min(len(rest), atOnce)]
 		s.sent, s.errno = 0, 0
-		if err := errors.Join(s.raw.Write(s.call), fault(s.errno)); err != nil {
+		if err := s.raw.Write(s.call); err != nil || s.errno != 0 {
 			refused() // the first of the rest
 			s.sent = 1
 		}
@@ -218,11 +217,4 @@ func (s *sender) transmit(fd uintptr) bool {
 		s.sent = int(n)
 	}
 	return errno != syscall.EAGAIN
-}
-
-func fault(errno syscall.Errno) error {
-	if errno == 0 {
-		return nil
-	}
-	return errno
 }
