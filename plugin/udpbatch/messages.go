@@ -14,9 +14,11 @@ import (
 )
 
 // The kernel is called without telling Go's scheduler, which would wake its
-// monitor and give the lane's processor away: the calls never wait. But nothing
-// stops the lane meanwhile, the garbage collector neither, so no more than atOnce
-// replies are sent in one call, which takes some tenths of a millisecond.
+// monitor and give the lane's processor away: the calls never wait. The monitor
+// also takes the processor from a goroutine that keeps it long; one that may has
+// read or written something before, and that wakes it. Nothing interrupts a lane
+// that sends, the garbage collector neither, so no more than atOnce replies are
+// sent in one call, which takes some tenths of a millisecond.
 const atOnce = 64
 
 // A sockaddr is an IPv4 or IPv6 address and a port, as the kernel has it.
