@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -27,7 +28,8 @@ type churn struct {
 	population string
 	service    string // "" for all headless ones
 	rate       int    // slice updates a second
-	duration   time.Duration
+	rounds     int
+	duration   time.Duration // of one round
 	within     time.Duration // that every change must be visible; 0 for no limit
 	patience   time.Duration // that a change is looked for
 	control    bool          // a second server is measured whose cluster is at rest
@@ -36,16 +38,45 @@ type churn struct {
 func (b *bench) churns() []churn {
 	return []churn{
 		{key: "programming", name: "200 slice updates a second", population: queryPopulation, rate: 200,
-			duration: b.churnFor, patience: answerWithin},
+			rounds: b.rounds, duration: b.churnFor, patience: answerWithin},
 		{key: "churn", name: "a service of 20,000 endpoints in slices of 20, 1,000 slice updates a second", population: "churn",
-			service: population.Huge, rate: 1000, duration: b.hugeChurnFor, within: time.Second, patience: answerWithin, control: true},
+			service: population.Huge, rate: 1000,
+			rounds: 1, duration: b.hugeChurnFor, within: time.Second, patience: answerWithin, control: true},
 	}
 }
 
 // otherRate is how often other names are asked for meanwhile.
 const otherRate = 500 // queries a second
 
-// runChurn measures one side.
+// add takes in a later round. The CPU is that of all rounds, of which these are so many before.
+func (r *churnResult) add(o *churnResult, before int) {
+	r.programming.add(o.programming)
+	r.calm.add(o.calm)
+	r.busy.add(o.busy)
+	r.control.add(o.control)
+	r.cpu += (o.cpu - r.cpu) / float64(before+1)
+}
+
+// churn measures the sides, which take turns.
+func (b *bench) churn(c churn) (map[string]*churnResult, error) {
+	results := make(map[string]*churnResult)
+	for _, s := range b.clusterSides() {
+		results[s.name] = new(churnResult)
+	}
+	for round := range c.rounds {
+		for _, s := range b.clusterSides() {
+			found, err := b.runChurn(c, s)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", c.name, s.name, err)
+			}
+			results[s.name].add(found, round)
+			b.progress("%s  round %d  %-18s %s ms", c.name, round+1, s.name, quantiles(&found.programming))
+		}
+	}
+	return results, nil
+}
+
+// runChurn measures one side, once.
 func (b *bench) runChurn(c churn, s side) (*churnResult, error) {
 	p, err := population.New(c.population)
 	if err != nil {

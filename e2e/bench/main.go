@@ -158,14 +158,9 @@ func (b *bench) runAll(r *report) error {
 		if !b.wants(c.key) {
 			continue
 		}
-		results := map[string]*churnResult{}
-		for _, s := range b.clusterSides() {
-			found, err := b.runChurn(c, s)
-			if err != nil {
-				return fmt.Errorf("%s: %s: %w", c.name, s.name, err)
-			}
-			results[s.name] = found
-			b.progress("%s  %-18s %s ms", c.name, s.name, quantiles(&found.programming))
+		results, err := b.churn(c)
+		if err != nil {
+			return err
 		}
 		r.addChurn(b.sides(), c, results)
 	}
