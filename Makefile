@@ -115,7 +115,7 @@ bench: build ## Compare with CoreDNS as released and with Knot; ROWS='clusterip 
 	$(GO) -C e2e/controlplane/stock build -ldflags '-s -w' -o $(CURDIR)/bin/coredns-stock .
 	cd e2e && $(GO) run ./bench -rows '$(ROWS)' -rounds $(ROUNDS) -command "make bench$(if $(ROWS), ROWS='$(ROWS)')" $(BENCH)
 
-nodelocal: build ## Measure a pod's lookups by kube-proxy's way and by the node's own DNS, 30 s for each number, as root
+nodelocal: build controlplane ## Measure a pod's lookups by kube-proxy's way and by the node's own DNS, 30 s for each number, as root
 	@build/need.sh ip:iproute2 nft:nftables iptables-nft:iptables conntrack:conntrack
 	cd e2e && $(GO) test -count 1 -timeout 30m -run '^$$' -bench Table -benchtime 1x -v ./nodelocal
 
@@ -138,7 +138,8 @@ fuzz: ## Fuzz the plugin for T (1m), all fuzz tests side by side
 
 .PHONY: $(FUZZTESTS)
 $(FUZZTESTS):
-	$(GO) test -run '^$$' -fuzz '^$(notdir $@)$$' -fuzztime $(T) ./$(dir $@)
+	@# One worker each: Go gives a process up that gets no processor for 10 s.
+	$(GO) test -run '^$$' -fuzz '^$(notdir $@)$$' -fuzztime $(T) -parallel 1 ./$(dir $@)
 
 long: build ## Run what takes longer than `make test`: unit tests ten times, long fuzzing, faults and soak, e2e on the oldest Kubernetes
 	CGO_ENABLED=1 $(GO) test -race -count 10 -timeout 60m ./plugin/...

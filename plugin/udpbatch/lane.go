@@ -51,7 +51,6 @@ type lane struct {
 	// These belong to whoever runs the lane.
 	next, count int      // the packets in in that have not been handled
 	serving     *serving // of these packets; nil if there are none
-	flags       int      // for reading
 	settled     bool
 	sending     outbox
 
@@ -258,7 +257,7 @@ func (l *lane) refill() bool {
 // read reads packets and returns how many; 0 is the end.
 func (l *lane) read() int {
 	for {
-		n, err := l.in.read(l.room(), l.flags)
+		n, err := l.in.read(l.room())
 		switch {
 		case err == nil && n > 0:
 			return n
@@ -267,7 +266,7 @@ func (l *lane) read() int {
 		case errors.Is(err, os.ErrDeadlineExceeded) && l.leaving.Load():
 			// The wake-up call of leave. What has arrived is read, without waiting.
 			_ = l.conn.SetReadDeadline(time.Time{})
-			l.flags = syscall.MSG_DONTWAIT
+			l.in.draining = true
 		case errors.Is(err, syscall.EAGAIN):
 			if l.settled {
 				return 0

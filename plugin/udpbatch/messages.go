@@ -37,16 +37,16 @@ type slot struct {
 
 // An inbox has slots for packets. One goroutine at a time uses it.
 type inbox struct {
-	raw     syscall.RawConn
-	slots   []*slot
-	headers []unix.Mmsghdr // of the slots
-	filled  int            // of them by the last read
+	raw      syscall.RawConn
+	slots    []*slot
+	headers  []unix.Mmsghdr // of the slots
+	draining bool           // what has arrived is read, and nothing waited for
 
 	// Arguments and results of call, which is made once.
-	call  func(fd uintptr) bool
-	room  int
-	flags int
-	errno syscall.Errno
+	call   func(fd uintptr) bool
+	room   int
+	filled int
+	errno  syscall.Errno
 }
 
 func newInbox(raw syscall.RawConn) *inbox {
@@ -57,23 +57,16 @@ func newInbox(raw syscall.RawConn) *inbox {
 
 // read waits for packets and takes room of them at most. There is at least one,
 // or an error.
-func (in *inbox) read(room, flags int) (int, error) {
+func (in *inbox) read(room int) (int, error) {
 	for len(in.slots) < room {
-		p := new(slot)
-		p.iovec.Base = &p.packet[0]
-		p.iovec.SetLen(len(p.packet))
-		header := unix.Mmsghdr{Hdr: unix.Msghdr{Name: (*byte)(unsafe.Pointer(&p.from)), Iov: &p.iovec, Control: &p.control[0]}}
-		header.Hdr.SetIovlen(1)
-		in.slots = append(in.slots, p)
-		in.headers = append(in.headers, header)
+		in.addSlot()
 	}
-	for i := range room {
+	for i := range room { // the kernel has written over them
 		h := &in.headers[i].Hdr
 		h.Namelen = unix.SizeofSockaddrInet6
 		h.SetControllen(controlSize)
 	}
-	in.room, in.flags = room, flags
-	in.filled, in.errno = 0, 0
+	in.room = room
 	if err := in.raw.Read(in.call); err != nil {
 		return 0, err
 	}
@@ -83,24 +76,29 @@ func (in *inbox) read(room, flags int) (int, error) {
 	return in.filled, nil
 }
 
+func (in *inbox) addSlot() {
+	s := new(slot)
+	s.iovec.Base = &s.packet[0]
+	s.iovec.SetLen(len(s.packet))
+	header := unix.Mmsghdr{Hdr: unix.Msghdr{Name: (*byte)(unsafe.Pointer(&s.from)), Iov: &s.iovec, Control: &s.control[0]}}
+	header.Hdr.SetIovlen(1)
+	in.slots = append(in.slots, s)
+	in.headers = append(in.headers, header)
+}
+
 // receive returns false if there is nothing to read yet.
 func (in *inbox) receive(fd uintptr) bool {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.headers[0])), uintptr(in.room),
-		uintptr(in.flags|unix.MSG_DONTWAIT), 0, 0)
-	if errno != 0 {
-		in.errno = errno
-		return errno != syscall.EAGAIN || in.flags&unix.MSG_DONTWAIT != 0
-	}
-	in.errno = 0
-	in.filled = int(n)
-	return true
+		unix.MSG_DONTWAIT, 0, 0)
+	in.filled, in.errno = int(n), errno
+	return errno != syscall.EAGAIN || in.draining
 }
 
 // packet is one that was read, and its control message. Both are there until the
 // next read.
 func (in *inbox) packet(i int) (packet, control []byte) {
-	p, h := in.slots[i], &in.headers[i]
-	return p.packet[:h.Len:packetSize], p.control[:min(uint64(h.Hdr.Controllen), controlSize)]
+	s, h := in.slots[i], &in.headers[i]
+	return s.packet[:h.Len:packetSize], s.control[:min(uint64(h.Hdr.Controllen), controlSize)]
 }
 
 // from is where a packet came from.
