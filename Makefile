@@ -85,7 +85,7 @@ e2e: build image controlplane ## Run the tests against a real control plane, and
 	$(GO) test -timeout 30m -run TestForeignBuild ./build/coredns
 	@# One package at a time: floods would be felt in what others measure.
 	cd e2e && $(GO) test -count 1 -timeout 20m -p 1 ./...
-	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 10m -p 1 ./chain ./differential
+	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 10m -p 1 ./chain ./differential ./wirefuzz
 
 # N and SEED are of `make differential`: the same seed gives the same run.
 N    ?= 20000
@@ -145,6 +145,7 @@ long: build ## Run what takes longer than `make test`: unit tests ten times, lon
 	CGO_ENABLED=1 $(GO) test -race -count 10 -timeout 60m ./plugin/...
 	@$(MAKE) --no-print-directory fuzz T=5m
 	cd e2e && $(GO) test -count 1 -timeout 60m -v ./wirefuzz -for 30m
+	cd e2e && KUBEZONE_UDPBATCH=1 $(GO) test -count 1 -timeout 60m -v ./wirefuzz -for 30m
 	$(GO) -C build/image test -count 1 -timeout 60m -v -run TestTwoBuilds . -clean
 	cd e2e && $(GO) test -count 1 -timeout 150m -v ./faults -long -soak 1h
 	@$(MAKE) --no-print-directory floods

@@ -235,6 +235,25 @@ func TestPipelining(t *testing.T) {
 	eventually(t, "the end of the connection", func() bool { return e.streams.count() == 0 })
 }
 
+// What is computed to verify a TSIG record may be longer than the record.
+func TestTSIGSparesTheNextQuery(t *testing.T) {
+	port := freePort(t)
+	start(t, fmt.Sprintf(".:%d {\nbind 127.0.0.1\nudpbatch\nanswer\n}", port))
+	server := fmt.Sprintf("127.0.0.1:%d", port)
+	listenerOf(t, server)
+	m := new(dns.Msg).SetQuestion("tsig.example.org.", dns.TypeTXT)
+	m.Id = 1
+	m.Extra = []dns.RR{&dns.RFC3597{Hdr: dns.RR_Header{Name: "key.", Rrtype: dns.TypeTSIG, Class: dns.ClassANY}}}
+	unsigned, err := m.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := connect(t, server, "")
+	c.send(append(frame(unsigned), framed(t, "plain.example.org.", 2)...))
+	c.wants(1)
+	c.wants(2)
+}
+
 // What a client sends before it stops sending is answered.
 func TestHalfClosed(t *testing.T) {
 	port := freePort(t)
