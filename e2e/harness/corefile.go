@@ -10,7 +10,7 @@ import (
 // WriteCorefile gives the server another Corefile. It reads that when it is told to.
 func (s *Server) WriteCorefile(t testing.TB, text string) {
 	t.Helper()
-	if s.batched {
+	if s.Batched {
 		text = batched(text)
 	}
 	WriteFile(t, s.Corefile, text)

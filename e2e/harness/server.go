@@ -38,9 +38,9 @@ type Server struct {
 	Metrics  string
 	Corefile string // path
 	Started  time.Time
+	Batched  bool // its blocks have udpbatch
 
-	dial    Dialer
-	batched bool // its blocks have udpbatch
+	dial Dialer
 }
 
 // A Dialer opens a connection, perhaps in another network namespace.
@@ -105,7 +105,7 @@ func (s *Server) start(t testing.TB, corefile string, environment []string, comm
 	t.Helper()
 	dir := t.TempDir()
 	s.Corefile = filepath.Join(dir, "Corefile")
-	s.batched = wantsBatches()
+	s.Batched = wantsBatches()
 	s.WriteCorefile(t, corefile)
 	cmd := command(Binary(), "-conf", s.Corefile)
 	cmd.Env = append(os.Environ(), environment...)
