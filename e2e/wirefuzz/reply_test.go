@@ -38,6 +38,9 @@ func (p packet) check(wire []byte, network string, outside int) error {
 		return fmt.Errorf("%s; want %s", rcodeName(reply.Rcode), rcodeNames(p.rcodes))
 	}
 	if len(reply.Question) == 0 {
+		if p.known.answer != "" {
+			return fmt.Errorf("%s without the question, to a valid query", rcodeName(reply.Rcode))
+		}
 		if reply.Rcode != dns.RcodeFormatError && reply.Rcode != dns.RcodeNotImplemented && len(query.Question) > 0 {
 			return fmt.Errorf("%s without the question", rcodeName(reply.Rcode))
 		}

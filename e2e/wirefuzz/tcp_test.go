@@ -93,12 +93,21 @@ func (c *tcpClient) stream(r *rand.Rand, end ending) (stream []byte, packets []p
 		stream = append(stream, p.wire...)
 	}
 	rest := stream
+	asked := map[uint16]bool{}
 	for len(rest) >= prefixSize {
 		length := int(binary.BigEndian.Uint16(rest))
 		if len(rest) < prefixSize+length {
 			break
 		}
 		frame := rest[prefixSize : prefixSize+length]
+		if isAnswered(frame) {
+			id := binary.BigEndian.Uint16(frame)
+			if asked[id] { // what a wrong length leaves may have another's ID, and the replies any order
+				stream, rest = stream[:len(stream)-len(rest)], nil
+				break
+			}
+			asked[id] = true
+		}
 		p, ok := made[string(frame)]
 		if !ok {
 			p = packet{class: wrongClass, wire: frame}
