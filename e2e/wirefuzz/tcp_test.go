@@ -92,29 +92,7 @@ func (c *tcpClient) stream(r *rand.Rand, end ending) (stream []byte, packets []p
 		stream = binary.BigEndian.AppendUint16(stream, uint16(length))
 		stream = append(stream, p.wire...)
 	}
-	rest := stream
-	asked := map[uint16]bool{}
-	for len(rest) >= prefixSize {
-		length := int(binary.BigEndian.Uint16(rest))
-		if len(rest) < prefixSize+length {
-			break
-		}
-		frame := rest[prefixSize : prefixSize+length]
-		if isAnswered(frame) {
-			id := binary.BigEndian.Uint16(frame)
-			if asked[id] { // what a wrong length leaves may have another's ID, and the replies any order
-				stream, rest = stream[:len(stream)-len(rest)], nil
-				break
-			}
-			asked[id] = true
-		}
-		p, ok := made[string(frame)]
-		if !ok {
-			p = packet{class: wrongClass, wire: frame}
-		}
-		packets = append(packets, p)
-		rest = rest[prefixSize+length:]
-	}
+	stream, rest, packets := split(stream, made)
 	if end == halfWay || end == stalled {
 		p := valid(r)
 		half := binary.BigEndian.AppendUint16(nil, uint16(oneOf(r, len(p.wire), dns.MaxMsgSize)))
@@ -130,6 +108,33 @@ func (c *tcpClient) stream(r *rand.Rand, end ending) (stream []byte, packets []p
 		c.run.count(p.class)
 	}
 	return stream, packets
+}
+
+// split returns the packets that a server finds in a stream, and the rest, which is less than one. What a wrong length
+// leaves may have the ID of a packet before it, and the replies may come in any order: the stream ends before it then.
+func split(stream []byte, made map[string]packet) (kept, rest []byte, packets []packet) {
+	asked := map[uint16]bool{}
+	for rest = stream; len(rest) >= prefixSize; {
+		length := int(binary.BigEndian.Uint16(rest))
+		if len(rest) < prefixSize+length {
+			break
+		}
+		frame := rest[prefixSize : prefixSize+length]
+		if isAnswered(frame) {
+			id := binary.BigEndian.Uint16(frame)
+			if asked[id] {
+				return stream[:len(stream)-len(rest)], nil, packets
+			}
+			asked[id] = true
+		}
+		p, ok := made[string(frame)]
+		if !ok {
+			p = packet{class: wrongClass, wire: frame}
+		}
+		packets = append(packets, p)
+		rest = rest[prefixSize+length:]
+	}
+	return stream, rest, packets
 }
 
 // write sends the stream in pieces and leaves as end says.

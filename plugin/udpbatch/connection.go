@@ -126,9 +126,7 @@ func (c *connection) lastRead() time.Time {
 	return c.streams.leaving
 }
 
-// message takes the next message out of what has arrived, if that is whole. It
-// has no room behind it: to verify a TSIG record is to append to the message, and
-// the next one is there.
+// message takes the next message out of what has arrived, if that is whole.
 func (c *connection) message() ([]byte, bool) {
 	arrived := c.in[c.start:c.end]
 	if len(arrived) < lengthSize {
@@ -139,7 +137,7 @@ func (c *connection) message() ([]byte, bool) {
 		return nil, false
 	}
 	c.start += size
-	return arrived[lengthSize:size:size], true
+	return arrived[lengthSize:size], true
 }
 
 // makeRoom makes room for more in front of which nothing is left of messages

@@ -98,7 +98,7 @@ func (in *inbox) receive(fd uintptr) bool {
 // next read.
 func (in *inbox) packet(i int) (packet, control []byte) {
 	s, h := in.slots[i], &in.headers[i]
-	return s.packet[:h.Len:packetSize], s.control[:min(uint64(h.Hdr.Controllen), controlSize)]
+	return s.packet[:h.Len], s.control[:min(uint64(h.Hdr.Controllen), controlSize)]
 }
 
 // from is where a packet came from.

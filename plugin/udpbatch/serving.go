@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"reflect"
+	"slices"
 
 	"github.com/coredns/coredns/core/dnsserver"
 
@@ -101,7 +102,8 @@ func (s *serving) read(sig *signature, packet []byte) (req, refusal *dns.Msg) {
 		return nil, refuse(req, action)
 	}
 	if t := req.IsTsig(); t != nil {
-		sig.status = dns.TsigVerifyWithProvider(packet, s.secrets, "", false)
+		// Verifying appends to the message, behind which others may be.
+		sig.status = dns.TsigVerifyWithProvider(slices.Clip(packet), s.secrets, "", false)
 		sig.requestMAC = t.MAC
 	}
 	return req, nil
