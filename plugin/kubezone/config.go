@@ -87,7 +87,8 @@ type config struct {
 	external bool // another directive serves the external addresses of Services
 	metadata bool // the metadata plugin publishes what is known of clients
 
-	at corefile.Place // where the directive stands
+	at       corefile.Place // where the directive stands
+	sourceAt corefile.Place // where the option stands that names the source, or else the directive
 
 	// What the Corefile says without effect, where the stock plugin takes it
 	// in silence. Each text names its file and line; the caller logs them.
@@ -139,8 +140,17 @@ func parse(c *caddy.Controller) (config, error) {
 	if !p.Has("negative_ttl") {
 		p.Config.negativeTTL = min(p.Config.ttl, maxDefaultNegativeTTL)
 	}
-	p.Config.at, p.Config.warnings = p.Start, p.Warnings
+	p.Config.at, p.Config.sourceAt, p.Config.warnings = p.Start, sourceAt(p), p.Warnings
 	return p.Config, nil
+}
+
+func sourceAt(p *parser) corefile.Place {
+	for _, name := range []string{"manifests", "kubeconfig", "endpoint"} {
+		if p.Has(name) {
+			return p.At(name)
+		}
+	}
+	return p.Start
 }
 
 type (

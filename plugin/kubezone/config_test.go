@@ -3,6 +3,7 @@ package kubezone
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -20,7 +21,8 @@ import (
 	"github.com/kubezone/kubezone/plugin/internal/schema"
 )
 
-// defaults returns what parse makes of "kubezone cluster.local", changed.
+// defaults returns what parse makes of "kubezone cluster.local", changed. An option
+// that names the source is the first of the block.
 func defaults(change func(*config)) config {
 	cfg := config{
 		selfCheck:      5 * time.Minute,
@@ -33,6 +35,10 @@ func defaults(change func(*config)) config {
 		startupTimeout: 5 * time.Second,
 	}
 	change(&cfg)
+	cfg.sourceAt = cfg.at
+	if cfg.manifests != nil || cfg.kubeconfig != "" || cfg.endpoint != "" {
+		cfg.sourceAt.Line++
+	}
 	return cfg
 }
 
@@ -320,6 +326,23 @@ func withPodRanges(c *config, ranges ...netip.Prefix) { c.pods, c.podRanges = po
 func withReverseRanges(c *config, ranges ...netip.Prefix) {
 	c.reverseRanges = ranges
 	c.fall.SetZonesFromArgs(nil)
+}
+
+// What is wrong with the source is said of the line that names it.
+func TestUnreadableSourceIsPlaced(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "") // not in a pod
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, tc := range []struct{ block, want string }{
+		{"ttl 5\nmanifests " + missing, "Testfile:3: manifests \"" + missing + "\": want a file or a folder"},
+		{"ttl 5\nkubeconfig " + missing, "Testfile:3: kubeconfig \"" + missing + "\": stat"},
+		{"tls a b c\nendpoint https://192.0.2.1", "Testfile:3: "},
+		{"ttl 5", "Testfile:1: "},
+	} {
+		err := setup(caddy.NewTestController("dns", "kubezone cluster.local {\n"+tc.block+"\n}"), "kubezone")
+		if err == nil || !strings.HasPrefix(err.Error(), tc.want) {
+			t.Errorf("%s: %v; want %s", tc.block, err, tc.want)
+		}
+	}
 }
 
 func TestParseOptions(t *testing.T) {

@@ -81,7 +81,7 @@ func setup(c *caddy.Controller, directive string) error {
 func newKubezone(cfg config, directive string) (*Kubezone, error) {
 	store, err := kube.Open(cfg.kube())
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.at, err)
+		return nil, fmt.Errorf("%s: %w", cfg.sourceAt, err)
 	}
 	k := &Kubezone{
 		config: cfg,
